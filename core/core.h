@@ -1,0 +1,36 @@
+/* What the files of core/ share. */
+#ifndef FG_CORE_H
+#define FG_CORE_H
+
+#include "finegemm.h"
+#include "part.h"
+
+struct fg_context {
+  fg_device device;
+  int threads;
+};
+
+/* message.c: puts the sentence where fg_message() finds it, and returns status. */
+fg_status fg_fail(fg_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* What a call does with D: whether its memory is to be there, apart from the inputs, and the groups and scales to be looked at. */
+enum fg_purpose { FG_TO_RUN, FG_TO_PREPARE, FG_TO_BOUND };
+
+/* check.c: is the problem legal? If so `full` is the problem with every default filled in: types, scalings, ld, strides, group_by,
+ * group_align, groups (1 for FG_DENSE). Follows no pointer. */
+fg_status fg_check_problem(const fg_context *context, const fg_problem *problem, enum fg_purpose purpose, fg_problem *full);
+
+/* split.c: calls `each` for every part of a full problem in order, `base` being the index in elements of the part's first row in
+ * packed arrays of D's shape. Stops at the first status that is not FG_OK and returns it. The groups must have been checked. */
+typedef fg_status fg_part_function(const struct fg_part *part, int64_t base, void *state);
+fg_status fg_split(const fg_problem *full, fg_part_function *each, void *state);
+
+/* split.c: reads group_values (host memory) and the scales of all parts. */
+fg_status fg_check_groups(const fg_problem *full);
+fg_status fg_check_scales(const fg_problem *full);
+
+/* levels.c: the CPU level's function, NULL if the level is not one that stands. */
+typedef fg_status fg_level_function(const struct fg_part *part, int threads);
+fg_level_function *fg_level_run(fg_level level);
+
+#endif

@@ -1,0 +1,329 @@
+/**
+ * @file finegemm.h
+ * @brief Multiplies FP8 matrices with fine-grained scales: D = C + A Bᵀ.
+ *
+ * A [m, k] and B [n, k] are FP8, K contiguous in both. A scale belongs to each 1x128 of A and each 128x128 of B (other
+ * scalings below). With b over the blocks of 128 along K (the last may be short) and RN rounding to nearest even in FP32:
+ *
+ *     scale(i, j, b) = RN(a.scale(i, b) * b.scale(j, b))
+ *     sum(i, j)      = fma(scale(i, j, b), dot(i, j, b), sum(i, j))        b ascending, from +0
+ *     D(i, j)        = round(RN(RN(sum(i, j) + C(i, j)) + bias(j)))        C and bias only where given
+ *
+ * `dot` is the level's own inner sum over one block; docs/numerics.md defines the bits of each. An example, complete:
+ *
+ * @snippet example_header.c example
+ *
+ * Rules for every function. It returns a ::fg_status and nothing else happens on failure: no output is touched, nothing is
+ * printed; fg_message() then holds one sentence that names the argument, its value and the rule. In structs, zero is the
+ * default: use designated initialisers. Pointers to no elements may be NULL. Any number of threads may use one context,
+ * but for fg_context_destroy(). The library never prints, exits, traps or starts a process.
+ */
+#ifndef FINEGEMM_H
+#define FINEGEMM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FG_API __attribute__((visibility("default")))
+
+#define FG_VERSION_MAJOR 0
+#define FG_VERSION_MINOR 1
+#define FG_VERSION_PATCH 0
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** @name Status
+ * @{ */
+
+/** What a call came to. Values are never reused. */
+typedef enum fg_status {
+  FG_OK = 0,
+  FG_NULL_POINTER = 1,  /**< a pointer that is needed is NULL */
+  FG_BAD_SIZE = 2,      /**< a size is negative, or the bytes of an array exceed what can be addressed */
+  FG_BAD_ENUM = 3,      /**< an enumerator or flag that does not exist, or that this argument does not take */
+  FG_BAD_STRIDE = 4,    /**< rows, columns or matrices of one array would overlap */
+  FG_MISALIGNED = 5,    /**< a pointer is not a multiple of its element's size */
+  FG_OVERLAP = 6,       /**< an output shares bytes with another argument */
+  FG_BAD_SCALE = 7,     /**< a scale that is used is NaN or infinite (seen in host memory only) */
+  FG_BAD_GROUPS = 8,    /**< groups out of order or out of range (seen in host memory only) */
+  FG_BAD_VALUE = 9,     /**< a value to be quantised is NaN or infinite (seen in host memory only) */
+  FG_UNSUPPORTED = 10,  /**< legal, but not by this level, context or version; never a wrong result instead */
+  FG_OUT_OF_MEMORY = 11 /**< the host has no memory for the work space */
+} fg_status;
+
+/** The status's name, as "FG_BAD_SIZE"; "unknown status" for a value that is none. Never NULL, static. */
+FG_API const char *fg_status_name(fg_status status);
+
+/** The sentence of this thread's last failed call, "" if none failed. Valid until this thread's next failure. */
+FG_API const char *fg_message(void);
+
+/** The library's version, as "0.1.0". Static. */
+FG_API const char *fg_version(void);
+
+/** @}
+ * @name Operands
+ * @{ */
+
+/** Element types. FG_DEFAULT_TYPE: E4M3 for A, B and quantised output, BF16 for D, D's type for C, FP32 elsewhere. */
+typedef enum fg_type {
+  FG_DEFAULT_TYPE = 0,
+  FG_E4M3 = 1, /**< e4m3fn: no infinity, largest 448, NaN 0x7F and 0xFF */
+  FG_E5M2 = 2, /**< largest 57344, infinity 0x7C */
+  FG_BF16 = 3,
+  FG_FP16 = 4,
+  FG_FP32 = 5
+} fg_type;
+
+/** Which elements share a scale. FG_DEFAULT_SCALING: 128x128 for B, 1x128 elsewhere. Any may meet any. */
+typedef enum fg_scaling {
+  FG_DEFAULT_SCALING = 0,
+  FG_1X128 = 1,   /**< [rows, kb]: one for each row and 128 of K, kb = ceil(k / 128) */
+  FG_128X128 = 2, /**< [ceil(rows / 128), kb]: one for each 128 rows and 128 of K */
+  FG_TENSOR = 3   /**< [1]: one for the whole matrix */
+} fg_scaling;
+
+/** Which index of the matrix of scales is contiguous. */
+typedef enum fg_scale_layout {
+  FG_BLOCKS_CONTIGUOUS = 0, /**< row-major: scale_ld floats from row to row, at least kb (the default) */
+  FG_ROWS_CONTIGUOUS = 1    /**< column-major, as the GPU likes it: scale_ld floats from column to column, at least the
+                                 rows; default: the rows rounded up to a multiple of 4 (16 bytes) */
+} fg_scale_layout;
+
+/**
+ * A matrix that is read: rows of contiguous elements, `ld` elements from row to row, `stride` elements from matrix to matrix.
+ * `ld` 0: the length of a row. `stride` 0: packed, rows * ld. The scales' `scale_ld`, `scale_stride` are in floats, 0: packed.
+ * A stride between things of which there is only one is not looked at. data is aligned to its element, scale to 4 bytes.
+ */
+typedef struct fg_operand {
+  const void *data;
+  const float *scale; /**< of A and B; NULL elsewhere */
+  int64_t ld, stride;
+  int64_t scale_ld, scale_stride;
+  fg_type type;
+  fg_scaling scaling;
+  fg_scale_layout scale_layout;
+} fg_operand;
+
+/** A matrix that is written, described like fg_operand. Nothing but its elements is written: gaps stay as they are. */
+typedef struct fg_result {
+  void *data;
+  float *scale; /**< of quantised output; NULL elsewhere */
+  int64_t ld, stride;
+  int64_t scale_ld, scale_stride;
+  fg_type type;
+  fg_scaling scaling;
+  fg_scale_layout scale_layout;
+} fg_result;
+
+/** @}
+ * @name The problem
+ * @{ */
+
+/**
+ * What is multiplied. G is `groups`.
+ *
+ * | kind            | A         | B         | C, D      | bias   | for each                                   |
+ * |-----------------|-----------|-----------|-----------|--------|--------------------------------------------|
+ * | FG_DENSE        | [m, k]    | [n, k]    | [m, n]    | [n]    |                                            |
+ * | FG_BATCHED      | [G, m, k] | [G, n, k] | [G, m, n] | [G, n] | g: D[g] = C[g] + A[g] B[g]ᵀ                |
+ * | FG_GROUPED_ROWS | [m, k]    | [G, n, k] | [m, n]    | [G, n] | row i of group g: D[i] = C[i] + A[i] B[g]ᵀ |
+ * | FG_MASKED       | [G, m, k] | [G, n, k] | [G, m, n] | [G, n] | g: the first counts[g] of the m rows       |
+ * | FG_GROUPED_K    | [m, k]    | [n, k]    | [G, m, n] | [G, n] | g: over its range of K                     |
+ *
+ * Rows that belong to no group are neither read nor written. A group with an empty range of K gives D[g] = C[g] + bias, or 0.
+ * FG_GROUPED_K: blocks of 128 start anew with each group and their scales stand side by side: group g's first column of
+ * scales is sum over h < g of ceil(k_h / 128). kb then counts as ceil(k / 128), plus G unless group_align is a multiple of 128.
+ */
+typedef enum fg_kind { FG_DENSE = 0, FG_BATCHED = 1, FG_GROUPED_ROWS = 2, FG_MASKED = 3, FG_GROUPED_K = 4 } fg_kind;
+
+/**
+ * What group_values says, of rows (FG_GROUPED_ROWS, FG_MASKED) or of K (FG_GROUPED_K). up(x): x rounded up to group_align.
+ * Ranges ascend and stay within m (or k). An end equal to the end before it is an empty group.
+ */
+typedef enum fg_group_by {
+  FG_BY_DEFAULT = 0, /**< index for FG_GROUPED_ROWS, counts for FG_MASKED and FG_GROUPED_K */
+  FG_BY_INDEX = 1,   /**< [m]: each row's group, -1: none. FG_GROUPED_ROWS only */
+  FG_BY_ENDS = 2,    /**< [G]: group g is up(ends[g - 1]) ... ends[g]. Not for FG_MASKED */
+  FG_BY_OFFSETS = 3, /**< [G + 1]: group g is offsets[g] ... offsets[g + 1]. Not for FG_MASKED */
+  FG_BY_COUNTS = 4   /**< [G]: group g has counts[g], from up(end of g - 1), or from 0 for FG_MASKED */
+} fg_group_by;
+
+/** The type of group_values' integers. */
+typedef enum fg_index_type { FG_INT32 = 0, FG_INT64 = 1 } fg_index_type;
+
+/** The ladder, each rung one idea; fg_levels() tells about them. */
+typedef enum fg_level {
+  FG_BEST = 0,       /**< the fastest level that can run the problem in this context */
+  FG_EXACT = 1,      /**< CPU: FP64 */
+  FG_REFERENCE = 2,  /**< CPU: FP32, k ascending; the definition of the family fp32 */
+  FG_BLAS = 3,       /**< CPU: through sgemm; within the bound of the family fp32 */
+  FG_HOPPER = 4,     /**< CPU: a Hopper tensor core's bits; the definition of the family hopper */
+  FG_NAIVE = 5,      /**< any CUDA GPU */
+  FG_SHARED = 6,     /**< any CUDA GPU */
+  FG_WGMMA = 7,      /**< Hopper, as all below */
+  FG_TMA = 8,
+  FG_PIPELINE = 9,
+  FG_PERSISTENT = 10,
+  FG_CLUSTER = 11,
+  FG_FULL = 12
+} fg_level;
+
+/** For fg_problem::flags and fg_conversion::flags. */
+enum fg_flags {
+  FG_NO_SPLIT_K = 1, /**< fg_problem: a row's bits depend on that row alone, not on m, padding or plan */
+  FG_UE8M0 = 2       /**< fg_quantize: scales are powers of two, rounded up */
+};
+
+/** One call's work. */
+typedef struct fg_problem {
+  fg_kind kind;
+  int64_t m, n, k; /**< any from 0; k need not be a multiple of 128 */
+  int64_t groups;  /**< G; not looked at for FG_DENSE */
+  fg_operand a, b; /**< FG_E4M3 or FG_E5M2 each, with scales */
+  fg_operand c;    /**< BF16, FP16 or FP32; data NULL: none. May be D itself: same data, type, ld and stride */
+  fg_operand bias; /**< BF16, FP16 or FP32, [n] or [G, n] with `stride`; data NULL: none */
+  fg_result d;     /**< BF16, FP16 or FP32. NaN is written as 0x7FFF or 0x7FFFFFFF */
+  fg_group_by group_by;
+  fg_index_type group_type;
+  const void *group_values; /**< in the same memory as A; aligned to its integers */
+  int64_t group_align;      /**< for ends and counts; 0: 1 */
+  int64_t expected_m;       /**< FG_MASKED: rows to expect in a group, for the plan only; 0: not known */
+  fg_level level;
+  struct CUstream_st *stream; /**< of a CUDA context; NULL: the default stream. NULL in a CPU context */
+  int sm_limit;               /**< use at most so many multiprocessors; 0: all. A CPU ignores it */
+  unsigned flags;             /**< FG_NO_SPLIT_K */
+} fg_problem;
+
+/** @}
+ * @name Run
+ * @{ */
+
+/** What memory the pointers of a context's calls are in. */
+typedef enum fg_device { FG_CPU = 0, FG_CUDA = 1 } fg_device;
+
+/** Holds what outlives a call. */
+typedef struct fg_context fg_context;
+
+/** How a context is made. */
+typedef struct fg_context_options {
+  fg_device device;
+  int ordinal; /**< which CUDA device; 0 for the CPU */
+  int threads; /**< for CPU levels, at most; 0: as many as the process may run on */
+} fg_context_options;
+
+/**
+ * Makes a context. options NULL: all defaults, the CPU. Allocates; not bound to the calling thread.
+ * @return FG_OK; FG_NULL_POINTER: out; FG_BAD_ENUM: device; FG_BAD_SIZE: ordinal or threads; FG_UNSUPPORTED: a CUDA context in
+ *         a build or on a machine without CUDA; FG_OUT_OF_MEMORY. On failure *out is NULL (if out is not).
+ */
+FG_API fg_status fg_context_create(fg_context **out, const fg_context_options *options);
+
+/** Frees a context, NULL too. No call may be using it. */
+FG_API void fg_context_destroy(fg_context *context);
+
+/**
+ * D = C + A Bᵀ. Reads the operands, writes D. In a CPU context it blocks until D is written, runs on up to
+ * fg_context_options::threads threads, and allocates work space (FG_BLAS: under 8 MB for each thread).
+ * @return FG_OK; FG_NULL_POINTER, FG_BAD_SIZE, FG_BAD_ENUM, FG_BAD_STRIDE, FG_MISALIGNED, FG_OVERLAP, FG_BAD_SCALE,
+ *         FG_BAD_GROUPS: the problem; FG_UNSUPPORTED: the level cannot run here, a stream in a CPU context, FP8 output or
+ *         d.scale; FG_OUT_OF_MEMORY.
+ */
+FG_API fg_status fg_gemm(fg_context *context, const fg_problem *problem);
+
+/**
+ * Does all that a later fg_gemm() of such a problem would otherwise do the first time. Checks the problem as fg_gemm() does but
+ * follows no pointer, so that they may be any that are aligned and apart. In a CPU context there is nothing more to do.
+ * @return as fg_gemm(), without FG_BAD_SCALE and FG_BAD_GROUPS.
+ */
+FG_API fg_status fg_prepare(fg_context *context, const fg_problem *problem);
+
+/**
+ * What D should be, and how far from it the problem's level may be. `value` and `bound` are packed arrays of D's shape: the
+ * FP64 value of C + A Bᵀ + bias, and the largest legal |D - value| (docs/numerics.md derives it) for problem->level and d.type;
+ * either may be NULL. Elements of D that fg_gemm() would not write are not written here. A NaN value wants a NaN, an infinite
+ * one that infinity; compare as `!(error <= bound)`. d.data is not looked at. Blocks; CPU contexts only.
+ * @return as fg_gemm(), FG_OVERLAP and FG_NULL_POINTER being about value and bound instead of D.
+ */
+FG_API fg_status fg_exact(fg_context *context, const fg_problem *problem, double *value, double *bound);
+
+/** @}
+ * @name Quantise
+ * @{ */
+
+/** `groups` matrices (0: one) of [rows, cols], from one type into another. */
+typedef struct fg_conversion {
+  int64_t rows, cols, groups;
+  fg_operand from;
+  fg_result to;
+  struct CUstream_st *stream; /**< as in fg_problem */
+  unsigned flags;             /**< FG_UE8M0 */
+} fg_conversion;
+
+/**
+ * Quantises BF16, FP16 or FP32 (the default) to FP8 and scales. Groups of elements at the edges are short. For each group:
+ *
+ *     scale = RN(max(max |x|, 1e-4f) / 448.0f)            57344.0f for E5M2; FG_UE8M0: then the least power of two >= it
+ *     q     = FP8(RN(x * RN(1.0f / scale)))               to nearest even, saturating
+ *
+ * Same bits on every machine. `to` has scales like an operand's; blocks, allocates at most a few KB.
+ * @return FG_OK; FG_NULL_POINTER, FG_BAD_SIZE, FG_BAD_ENUM, FG_BAD_STRIDE, FG_MISALIGNED, FG_OVERLAP; FG_BAD_VALUE: NaN or
+ *         infinity in from; FG_UNSUPPORTED: a stream in a CPU context; FG_OUT_OF_MEMORY.
+ */
+FG_API fg_status fg_quantize(fg_context *context, const fg_conversion *conversion);
+
+/**
+ * FP8 and scales back to BF16, FP16 or FP32 (the default): round(RN(value * scale)). Blocks, does not allocate.
+ * @return FG_OK; FG_NULL_POINTER, FG_BAD_SIZE, FG_BAD_ENUM, FG_BAD_STRIDE, FG_MISALIGNED, FG_OVERLAP; FG_UNSUPPORTED: a stream
+ *         in a CPU context.
+ */
+FG_API fg_status fg_dequantize(fg_context *context, const fg_conversion *conversion);
+
+/**
+ * Any type to any type without scales, to nearest even. To FP8: saturating, infinity too. To BF16, FP16: overflow gives
+ * infinity. NaN of any sign and payload becomes the one NaN 0x7F (FP8), 0x7FFF (BF16, FP16), 0x7FFFFFFF (FP32). Blocks, does not allocate.
+ * @return as fg_dequantize(), and FG_BAD_ENUM for a scale that is not NULL.
+ */
+FG_API fg_status fg_convert(fg_context *context, const fg_conversion *conversion);
+
+/** @}
+ * @name Levels, and what works here
+ * @{ */
+
+/** A rung of the ladder. All strings are static. */
+typedef struct fg_level_info {
+  fg_level level;
+  const char *name;  /**< "reference" */
+  const char *idea;  /**< what it adds to the rung before */
+  const char *needs; /**< "any CPU" */
+  fg_device memory;  /**< the memory its operands are in */
+  fg_level twin;     /**< the CPU level whose bits it equals (may be itself); FG_EXACT: none, it keeps within fg_exact()'s bound */
+} fg_level_info;
+
+/** The table of all levels in climbing order, and their number in *count (may be NULL). Static. */
+FG_API const fg_level_info *fg_levels(int *count);
+
+/**
+ * Whether the level runs in this context.
+ * @return FG_OK; FG_NULL_POINTER: context; FG_BAD_ENUM: no such level; FG_UNSUPPORTED: it does not, and fg_message() says why.
+ */
+FG_API fg_status fg_can_run(const fg_context *context, fg_level level);
+
+/** Something that finegemm depends on. */
+typedef struct fg_finding {
+  const char *name; /**< "cpu", "blas", "driver", ... */
+  int works;        /**< 1: yes; 0: no, and what needs it is off */
+  char found[200];  /**< what is here */
+  char advice[200]; /**< what to do about it; "" if nothing */
+} fg_finding;
+
+/** Looks at the machine. Fills at most `capacity` findings (may be NULL with 0) and returns how many there are. */
+FG_API int fg_doctor(fg_finding *findings, int capacity);
+
+/** @} */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,49 @@
+/* A part: the dense product that every problem falls apart into, and the one thing that a CPU level sees.
+ *
+ * core/split.c turns a checked problem of any kind into parts, so a level knows nothing of kinds, groups or defaults: here every
+ * default is filled in, every stride is a number, and D is written for all of [m, n]. */
+#ifndef FG_PART_H
+#define FG_PART_H
+
+#include "finegemm.h"
+
+enum { FG_BLOCK_K = 128 };
+
+/* The scales of one operand: scale(row, block) = data[(row0 + row) / row_block * row_stride + block * block_stride].
+ * One scale for the whole matrix: both strides are 0. */
+struct fg_scales {
+  const float *data;
+  int64_t row0;      /* the part's first row within its scaled matrix: its 128x128 blocks may begin before the part */
+  int64_t row_block; /* 1 or 128 */
+  int64_t row_stride, block_stride;
+};
+
+static inline float fg_scale_at(const struct fg_scales *scales, int64_t row, int64_t block) {
+  return scales->data[(scales->row0 + row) / scales->row_block * scales->row_stride + block * scales->block_stride];
+}
+
+/* D [m, n] = C + A [m, k] B [n, k] transposed, + bias. Leading dimensions in elements. */
+struct fg_part {
+  int64_t m, n, k;
+  const uint8_t *a, *b; /* FP8 codes */
+  const void *c, *bias; /* NULL: none */
+  void *d;
+  int64_t a_ld, b_ld, c_ld, d_ld;
+  fg_type a_type, b_type, c_type, bias_type, d_type; /* never FG_DEFAULT_TYPE */
+  struct fg_scales a_scale, b_scale;
+};
+
+static inline int64_t fg_blocks(int64_t k) { return (k + FG_BLOCK_K - 1) / FG_BLOCK_K; }
+
+/* The last step of every FP32 level: D(i, j0 + t) = round(RN(RN(sum[t] + C) + bias)) for t < count. `sum` is overwritten. */
+void fg_finish_row(const struct fg_part *part, int64_t i, int64_t j0, int64_t count, float *sum);
+
+/* The CPU levels. Each writes D whole, on at most `threads` threads, and returns FG_OK or FG_OUT_OF_MEMORY. */
+fg_status fg_exact_part(const struct fg_part *part, int threads);
+fg_status fg_reference_part(const struct fg_part *part, int threads);
+fg_status fg_blas_part(const struct fg_part *part, int threads);
+
+/* The exact value and the bound of fg_exact() into [m, n] arrays with row stride ld; either may be NULL. `level` says whose bound. */
+fg_status fg_exact_bound(const struct fg_part *part, fg_level level, double *value, double *bound, int64_t ld, int threads);
+
+#endif
