@@ -2,6 +2,7 @@
 #ifndef FG_CORE_H
 #define FG_CORE_H
 
+#include "extent.h"
 #include "finegemm.h"
 #include "part.h"
 
@@ -20,6 +21,9 @@ enum fg_purpose { FG_TO_RUN, FG_TO_PREPARE, FG_TO_BOUND };
  * group_align, groups (1 for FG_DENSE). Follows no pointer. */
 fg_status fg_check_problem(const fg_context *context, const fg_problem *problem, enum fg_purpose purpose, fg_problem *full);
 
+/* check.c: FG_OVERLAP if an output of fg_exact() shares bytes with an operand of a full problem. */
+fg_status fg_check_output(const fg_problem *full, const struct fg_array *output);
+
 /* split.c: calls `each` for every part of a full problem in order, `base` being the index in elements of the part's first row in
  * packed arrays of D's shape. Stops at the first status that is not FG_OK and returns it. The groups must have been checked. */
 typedef fg_status fg_part_function(const struct fg_part *part, int64_t base, void *state);
@@ -29,7 +33,9 @@ fg_status fg_split(const fg_problem *full, fg_part_function *each, void *state);
 fg_status fg_check_groups(const fg_problem *full);
 fg_status fg_check_scales(const fg_problem *full);
 
-/* levels.c: the CPU level's function, NULL if the level is not one that stands. */
+/* levels.c: a level's row in the table, NULL if there is none; and its function, NULL if it is not part of this version.
+ * FG_BEST has no row but a function. */
+const fg_level_info *fg_level_find(fg_level level);
 typedef fg_status fg_level_function(const struct fg_part *part, int threads);
 fg_level_function *fg_level_run(fg_level level);
 

@@ -24,6 +24,7 @@ void fg_scale_shape(fg_scaling scaling, int64_t rows, int64_t cols, int64_t *sca
 struct fg_array {
   const char *argument; /* "from": the message then speaks of from.data, from.ld, from.stride */
   bool is_scale;        /* ... or of from.scale, from.scale_ld, from.scale_stride */
+  bool is_bare;         /* ... or of the argument alone, which is a pointer and no operand */
   const void *data;
   int64_t matrices, rows, cols; /* cols is the contiguous one */
   int64_t ld, stride;           /* 0: packed */

@@ -134,7 +134,7 @@ typedef struct fg_result {
  *
  * Rows that belong to no group are neither read nor written. A group with an empty range of K gives D[g] = C[g] + bias, or 0.
  * FG_GROUPED_K: blocks of 128 start anew with each group and their scales stand side by side: group g's first column of
- * scales is sum over h < g of ceil(k_h / 128). kb then counts as ceil(k / 128), plus G unless group_align is a multiple of 128.
+ * scales is sum over h < g of ceil(k_h / 128). The default scale_ld is then ceil(k / 128), + G unless 128 divides group_align.
  */
 typedef enum fg_kind { FG_DENSE = 0, FG_BATCHED = 1, FG_GROUPED_ROWS = 2, FG_MASKED = 3, FG_GROUPED_K = 4 } fg_kind;
 
@@ -155,14 +155,14 @@ typedef enum fg_index_type { FG_INT32 = 0, FG_INT64 = 1 } fg_index_type;
 
 /** The ladder, each rung one idea; fg_levels() tells about them. */
 typedef enum fg_level {
-  FG_BEST = 0,       /**< the fastest level that can run the problem in this context */
-  FG_EXACT = 1,      /**< CPU: FP64 */
-  FG_REFERENCE = 2,  /**< CPU: FP32, k ascending; the definition of the family fp32 */
-  FG_BLAS = 3,       /**< CPU: through sgemm; within the bound of the family fp32 */
-  FG_HOPPER = 4,     /**< CPU: a Hopper tensor core's bits; the definition of the family hopper */
-  FG_NAIVE = 5,      /**< any CUDA GPU */
-  FG_SHARED = 6,     /**< any CUDA GPU */
-  FG_WGMMA = 7,      /**< Hopper, as all below */
+  FG_BEST = 0,      /**< the fastest level that can run the problem in this context */
+  FG_EXACT = 1,     /**< CPU: FP64 */
+  FG_REFERENCE = 2, /**< CPU: FP32, k ascending; the definition of the family fp32 */
+  FG_BLAS = 3,      /**< CPU: through sgemm; within the bound of the family fp32 */
+  FG_HOPPER = 4,    /**< CPU: a Hopper tensor core's bits; the definition of the family hopper */
+  FG_NAIVE = 5,     /**< any CUDA GPU */
+  FG_SHARED = 6,    /**< any CUDA GPU */
+  FG_WGMMA = 7,     /**< Hopper, as all below */
   FG_TMA = 8,
   FG_PIPELINE = 9,
   FG_PERSISTENT = 10,
@@ -298,7 +298,7 @@ typedef struct fg_level_info {
   const char *idea;  /**< what it adds to the rung before */
   const char *needs; /**< "any CPU" */
   fg_device memory;  /**< the memory its operands are in */
-  fg_level twin;     /**< the CPU level whose bits it equals (may be itself); FG_EXACT: none, it keeps within fg_exact()'s bound */
+  fg_level twin; /**< the CPU level whose bits it equals (may be itself); FG_EXACT: none, it keeps within fg_exact()'s bound */
 } fg_level_info;
 
 /** The table of all levels in climbing order, and their number in *count (may be NULL). Static. */

@@ -1,0 +1,65 @@
+/* The calls, read aloud: check, split, run. */
+#include "core.h"
+
+struct run {
+  fg_level_function *level;
+  int threads;
+};
+
+static fg_status run_level(const struct fg_part *part, int64_t base, void *state) {
+  (void)base;
+  const struct run *run = state;
+  return run->level(part, run->threads);
+}
+
+static fg_status check_all(fg_context *context, const fg_problem *problem, enum fg_purpose purpose, fg_problem *full) {
+  fg_status status = fg_check_problem(context, problem, purpose, full);
+  if (status == FG_OK) status = fg_check_groups(full);
+  if (status == FG_OK) status = fg_check_scales(full);
+  return status;
+}
+
+fg_status fg_gemm(fg_context *context, const fg_problem *problem) {
+  fg_problem full;
+  fg_status status = check_all(context, problem, FG_TO_RUN, &full);
+  if (status != FG_OK) return status;
+  return fg_split(&full, run_level, &(struct run){fg_level_run(full.level), context->threads});
+}
+
+fg_status fg_prepare(fg_context *context, const fg_problem *problem) {
+  fg_problem full;
+  return fg_check_problem(context, problem, FG_TO_PREPARE, &full);
+}
+
+struct bound {
+  fg_level level;
+  double *value, *bound;
+  int threads;
+};
+
+static fg_status bound_part(const struct fg_part *part, int64_t base, void *state) {
+  const struct bound *to = state;
+  return fg_exact_bound(part, to->level, to->value ? to->value + base : NULL, to->bound ? to->bound + base : NULL, part->n,
+                        to->threads);
+}
+
+fg_status fg_exact(fg_context *context, const fg_problem *problem, double *value, double *bound) {
+  fg_problem full;
+  fg_status status = check_all(context, problem, FG_TO_BOUND, &full);
+  if (status != FG_OK) return status;
+  struct fg_array outputs[] = {{.argument = "value", .data = value}, {.argument = "bound", .data = bound}};
+  for (int i = 0; i < 2; i++) {
+    if (!outputs[i].data) continue;
+    outputs[i].is_bare = true;
+    outputs[i].matrices = full.kind == FG_GROUPED_ROWS ? 1 : full.groups;
+    outputs[i].rows = full.m, outputs[i].cols = full.n;
+    outputs[i].element_bytes = sizeof(double);
+    status = fg_check_array(&outputs[i]);
+    if (status == FG_OK) status = fg_check_pointer(&outputs[i]);
+    if (status == FG_OK) status = fg_check_output(&full, &outputs[i]);
+    if (status != FG_OK) return status;
+  }
+  status = fg_check_apart(&outputs[0], &outputs[1]);
+  if (status != FG_OK) return status;
+  return fg_split(&full, bound_part, &(struct bound){full.level, value, bound, context->threads});
+}

@@ -1,0 +1,168 @@
+/* The level `exact`: FP64, and how far another level may be from it. docs/numerics.md derives the bound. */
+#include "cpu.h"
+#include "fp8.h"
+#include "part.h"
+
+#include <float.h>
+#include <math.h>
+
+enum { TILE = 32, LANES = 8 };
+
+/* A tile of D on its way: the value, and the sum of magnitudes |scale| * sum |a b|. */
+struct tile {
+  double value[TILE][TILE], magnitude[TILE][TILE];
+  float a[TILE][FG_BLOCK_K], b[TILE][FG_BLOCK_K]; /* one block of K, decoded, zero beyond its end */
+};
+
+/* dot = sum a b, magnitude = sum |a b|, in an order of additions that does not depend on the instructions: lane l takes every
+ * eighth product. FP64 holds the sum of a block of e4m3 products exactly. */
+static inline __attribute__((always_inline)) void dot_block(const float *a, const float *b, double *dot, double *magnitude) {
+  double sums[LANES] = {0}, magnitudes[LANES] = {0};
+  for (int k = 0; k < FG_BLOCK_K; k += LANES)
+    for (int lane = 0; lane < LANES; lane++) {
+      double product = (double)a[k + lane] * (double)b[k + lane];
+      sums[lane] += product;
+      magnitudes[lane] += fabs(product);
+    }
+  *dot = *magnitude = 0;
+  for (int lane = 0; lane < LANES; lane++) *dot += sums[lane], *magnitude += magnitudes[lane];
+}
+
+static inline __attribute__((always_inline)) void add_block(const struct fg_part *part, int64_t i0, int64_t rows, int64_t j0,
+                                                            int64_t cols, int64_t block, struct tile *tile) {
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < cols; j++) {
+      double dot, magnitude;
+      dot_block(tile->a[i], tile->b[j], &dot, &magnitude);
+      float scale = fg_scale_at(&part->a_scale, i0 + i, block) * fg_scale_at(&part->b_scale, j0 + j, block);
+      tile->value[i][j] += (double)scale * dot;
+      tile->magnitude[i][j] += fabs((double)scale) * magnitude;
+    }
+}
+
+typedef void add_block_function(const struct fg_part *, int64_t, int64_t, int64_t, int64_t, int64_t, struct tile *);
+
+static void add_block_plain(const struct fg_part *part, int64_t i0, int64_t rows, int64_t j0, int64_t cols, int64_t block,
+                            struct tile *tile) {
+  add_block(part, i0, rows, j0, cols, block, tile);
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static void add_block_avx2(const struct fg_part *part, int64_t i0, int64_t rows, int64_t j0,
+                                                           int64_t cols, int64_t block, struct tile *tile) {
+  add_block(part, i0, rows, j0, cols, block, tile);
+}
+#endif
+
+static add_block_function *chosen_add_block(void) {
+#ifdef __x86_64__
+  if (fg_isa() != FG_ISA_PLAIN) return add_block_avx2;
+#endif
+  return add_block_plain;
+}
+
+static void decode_rows(fg_type type, const uint8_t *first, int64_t ld, int64_t rows, int64_t count, float (*to)[FG_BLOCK_K]) {
+  for (int64_t row = 0; row < rows; row++) {
+    fg_to_float(type, first + row * ld, to[row], count);
+    for (int64_t k = count; k < FG_BLOCK_K; k++) to[row][k] = 0;
+  }
+}
+
+static void multiply_tile(const struct fg_part *part, int64_t i0, int64_t rows, int64_t j0, int64_t cols, struct tile *tile) {
+  add_block_function *add = chosen_add_block();
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < cols; j++) tile->value[i][j] = tile->magnitude[i][j] = 0;
+  for (int64_t block = 0; block < fg_blocks(part->k); block++) {
+    int64_t k0 = block * FG_BLOCK_K, count = part->k - k0 < FG_BLOCK_K ? part->k - k0 : FG_BLOCK_K;
+    decode_rows(part->a_type, part->a + i0 * part->a_ld + k0, part->a_ld, rows, count, tile->a);
+    decode_rows(part->b_type, part->b + j0 * part->b_ld + k0, part->b_ld, cols, count, tile->b);
+    add(part, i0, rows, j0, cols, block, tile);
+  }
+}
+
+static double load(fg_type type, const void *data, int64_t index) {
+  float x;
+  if (!data) return 0;
+  fg_to_float(type, (const char *)data + index * (int64_t)fg_type_bytes(type), &x, 1);
+  return (double)x;
+}
+
+/* Unit roundoff of round to nearest, the largest finite value, and half the distance of subnormals. */
+struct format {
+  double roundoff, largest, half_tiny;
+};
+
+static struct format format_of(fg_type type) {
+  switch (type) {
+  case FG_BF16:
+    return (struct format){0x1p-8, 0x1.FEp127, 0x1p-134};
+  case FG_FP16:
+    return (struct format){0x1p-11, 65504, 0x1p-25};
+  default:
+    return (struct format){0x1p-24, (double)FLT_MAX, 0x1p-150};
+  }
+}
+
+/* The largest legal |D - value| of a level of the family fp32, or of `exact` itself. Every step's rounding is charged at the
+ * largest magnitude that the step can have come to. */
+static double bound_of(const struct fg_part *part, fg_level level, double value, double magnitude, double c, double bias) {
+  const double u = 0x1p-24, tiny = 0x1p-150, blocks = (double)fg_blocks(part->k);
+  double terms = (double)part->k + blocks + 2, error, largest = magnitude + fabs(c) + fabs(bias);
+  if (level == FG_EXACT) {
+    error = terms * 0x1p-52 * largest + u * fabs(value) + tiny;
+  } else {
+    if (terms * u >= 1) return INFINITY;
+    error = terms * u / (1 - terms * u) * magnitude + blocks * tiny;
+    if (part->c) error += u * (fabs(value - bias) + error) + tiny;
+    if (part->bias) error += u * (fabs(value) + error) + tiny;
+  }
+  struct format d = format_of(part->d_type);
+  if (part->d_type != FG_FP32) error += d.roundoff * (fabs(value) + error) + d.half_tiny;
+  return fabs(value) + error < d.largest && largest + error < (double)FLT_MAX ? error : INFINITY;
+}
+
+struct target {
+  fg_level level;
+  double *value, *bound;
+  int64_t ld;
+};
+
+/* Either D itself (target NULL) or the arrays of target. */
+static void finish_tile(const struct fg_part *part, const struct target *target, int64_t i0, int64_t rows, int64_t j0,
+                        int64_t cols, const struct tile *tile) {
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < cols; j++) {
+      double c = load(part->c_type, part->c, (i0 + i) * part->c_ld + j0 + j), bias = load(part->bias_type, part->bias, j0 + j);
+      double value = tile->value[i][j] + c + bias;
+      if (target) {
+        int64_t at = (i0 + i) * target->ld + j0 + j;
+        if (target->value) target->value[at] = value;
+        if (target->bound) target->bound[at] = bound_of(part, target->level, value, tile->magnitude[i][j], c, bias);
+      } else {
+        float rounded = (float)value;
+        char *d = (char *)part->d + ((i0 + i) * part->d_ld + j0 + j) * (int64_t)fg_type_bytes(part->d_type);
+        fg_from_float(part->d_type, &rounded, d, 1);
+      }
+    }
+}
+
+static void multiply(const struct fg_part *part, const struct target *target, int threads) {
+#pragma omp parallel for collapse(2) num_threads(threads) if (part->m > TILE || part->n > TILE)
+  for (int64_t i0 = 0; i0 < part->m; i0 += TILE)
+    for (int64_t j0 = 0; j0 < part->n; j0 += TILE) {
+      struct tile tile;
+      int64_t rows = part->m - i0 < TILE ? part->m - i0 : TILE, cols = part->n - j0 < TILE ? part->n - j0 : TILE;
+      multiply_tile(part, i0, rows, j0, cols, &tile);
+      finish_tile(part, target, i0, rows, j0, cols, &tile);
+    }
+}
+
+fg_status fg_exact_part(const struct fg_part *part, int threads) {
+  multiply(part, NULL, threads);
+  return FG_OK;
+}
+
+fg_status fg_exact_bound(const struct fg_part *part, fg_level level, double *value, double *bound, int64_t ld, int threads) {
+  multiply(part, &(struct target){level, value, bound, ld}, threads);
+  return FG_OK;
+}
