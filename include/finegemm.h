@@ -282,7 +282,8 @@ FG_API fg_status fg_dequantize(fg_context *context, const fg_conversion *convers
 
 /**
  * Any type to any type without scales, to nearest even. To FP8: saturating, infinity too. To BF16, FP16: overflow gives
- * infinity. NaN of any sign and payload becomes the one NaN 0x7F (FP8), 0x7FFF (BF16, FP16), 0x7FFFFFFF (FP32). Blocks, does not allocate.
+ * infinity. NaN of any sign and payload becomes the one NaN 0x7F (FP8), 0x7FFF (BF16, FP16), 0x7FFFFFFF (FP32). Blocks,
+ * does not allocate.
  * @return as fg_dequantize(), and FG_BAD_ENUM for a scale that is not NULL.
  */
 FG_API fg_status fg_convert(fg_context *context, const fg_conversion *conversion);

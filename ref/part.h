@@ -43,7 +43,7 @@ fg_status fg_exact_part(const struct fg_part *part, int threads);
 fg_status fg_reference_part(const struct fg_part *part, int threads);
 fg_status fg_blas_part(const struct fg_part *part, int threads);
 
-/* The exact value and the bound of fg_exact() into [m, n] arrays with row stride ld; either may be NULL. `level` says whose bound. */
+/* The exact value and the bound of fg_exact(), for `level`, into [m, n] arrays with row stride ld; either may be NULL. */
 fg_status fg_exact_bound(const struct fg_part *part, fg_level level, double *value, double *bound, int64_t ld, int threads);
 
 #endif
