@@ -1,0 +1,51 @@
+# One ctest entry for each Criterion program, and for each script that asks something of the tree or of what was built.
+pkg_check_modules(CRITERION REQUIRED IMPORTED_TARGET criterion)
+
+file(GLOB test_sources CONFIGURE_DEPENDS tests/test_*.c)
+file(GLOB support_sources CONFIGURE_DEPENDS tests/*.c)
+list(FILTER support_sources EXCLUDE REGEX "/test_[^/]*$")
+if(support_sources)
+  add_library(fg_support OBJECT ${support_sources})
+  target_include_directories(fg_support PUBLIC tests core ref)
+  target_link_libraries(fg_support PUBLIC fg_options finegemm_static PkgConfig::CRITERION OpenMP::OpenMP_C m)
+endif()
+foreach(source ${test_sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source})
+  target_include_directories(${name} PRIVATE tests core ref)
+  target_link_libraries(${name} PRIVATE fg_options finegemm_static PkgConfig::CRITERION OpenMP::OpenMP_C m)
+  foreach(part fg_cli fg_support)
+    if(TARGET ${part})
+      target_link_libraries(${name} PRIVATE ${part})
+    endif()
+  endforeach()
+  add_test(NAME ${name} COMMAND ${name})
+endforeach()
+
+set(script ${PROJECT_SOURCE_DIR}/tests)
+add_test(NAME rules COMMAND ${script}/rules.sh)
+add_test(NAME header COMMAND ${script}/header.sh)
+add_test(NAME exports COMMAND ${script}/exports.sh $<TARGET_FILE:finegemm>)
+
+# Examples that documents show: the header's, and the README's first C block as it stands there.
+file(READ README.md readme)
+string(REGEX MATCH "\n```c\n(([^`]|`[^`])*)\n```" block "${readme}")
+file(CONFIGURE OUTPUT example_readme.c CONTENT "${CMAKE_MATCH_1}\n" @ONLY)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS README.md)
+if(EXISTS ${PROJECT_SOURCE_DIR}/core/convert.c AND EXISTS ${PROJECT_SOURCE_DIR}/ref/cpu.c)
+foreach(example ${PROJECT_SOURCE_DIR}/examples/example_header.c ${PROJECT_BINARY_DIR}/example_readme.c)
+  get_filename_component(name ${example} NAME_WE)
+  add_executable(${name} ${example})
+  target_link_libraries(${name} PRIVATE finegemm fg_options)
+  add_test(NAME ${name} COMMAND ${name})
+endforeach()
+endif()
+
+# A sanitized library is not for programs that are not sanitized.
+if(NOT CMAKE_C_FLAGS MATCHES "sanitize")
+  add_test(NAME install COMMAND ${script}/install.sh ${PROJECT_BINARY_DIR} ${CMAKE_COMMAND} ${CMAKE_C_COMPILER})
+endif()
+
+# Idle OpenMP threads sleep instead of spinning: tests run beside each other.
+get_property(tests DIRECTORY PROPERTY TESTS)
+set_tests_properties(${tests} PROPERTIES ENVIRONMENT "OMP_WAIT_POLICY=passive" TIMEOUT 600)

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# The rules of the house that a grep can keep. Prints every line that breaks one.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+broken=0
+
+files() { find . -path ./build -prune -o -path ./.git -prune -o -type f -print; }
+rule() { # what holds, what breaks it (empty: nothing)
+  [ -z "$2" ] && return
+  printf 'broken: %s\n%s\n' "$1" "$2"
+  broken=1
+}
+# Lines of C files under the folders $2... that match $1; comments count too.
+lines() { grep -rnE --include='*.[ch]' -- "$@" 2>/dev/null; }
+# Quoted headers that the folders $2... include, as "file: header", but for those that match $1.
+includes() {
+  local allowed=$1
+  shift
+  lines '^ *# *include *"' "$@" | sed -E 's/:[0-9]+: *# *include *"([^"]*)".*/: \1/' | while IFS=' ' read -r file header; do
+    [[ $header =~ ^($allowed)$ ]] || echo "$file $header"
+  done
+}
+headers() { find "$@" -name '*.h' -printf '%f|' 2>/dev/null | sed 's/|$//'; }
+
+rule 'file names are unique in the tree (CMake wants its own name)' \
+  "$(files | grep -v '/CMakeLists\.txt$' | sed 's:.*/::' | sort | uniq -d)"
+
+rule 'ref/ includes only ref/ and the public header' "$(includes "finegemm.h|$(headers ref)" ref)"
+rule 'core/ includes only core/, ref/, gpu/ and the public header' "$(includes "finegemm.h|$(headers core ref gpu)" core)"
+rule 'cli/ includes only cli/ and the public header' "$(includes "finegemm.h|$(headers cli)" cli)"
+rule 'lessons and examples include only the public header' "$(includes 'finegemm.h' lessons examples)"
+
+rule 'the library does not print, end the process or start another' \
+  "$(lines '(^|[^a-z_])(v?f?printf|puts|putchar|fputs|perror|abort|_?exit|_Exit|raise|assert|system|popen|fork|vfork|posix_spawn|exec[lv]p?e?) *\(' core ref |
+    grep -vE ':[0-9]+: *(/?\*|//)')"
+rule 'nothing is put off in comments, nothing is switched off' \
+  "$(grep -rnE 'TO''DO|FIX''ME|XX''X|^ *# *if +0' --include='*.[ch]' --include='*.cu*' --include='*.sh' --include='*.cmake' --include='*.py' \
+    --include='*.md' --include=CMakeLists.txt --include=dev . --exclude-dir=build --exclude-dir=.git)"
+rule 'a comparison with a bound is !(error <= bound), so that NaN fails' \
+  "$(lines 'if *\([^;{]*(err|error|diff|difference|deviation)[a-z_0-9]*(\[[^]]*\])? *>=? ' tests lessons bench cli examples)"
+rule 'no path of one machine stands in the tree' \
+  "$(files | xargs -d '\n' grep -nIE '(^|[^[:alnum:]_.~/}])/(ho''me|wo''rk|ro''ot|tm''p)/' 2>/dev/null)"
+exit $broken
