@@ -14,7 +14,6 @@ static fg_finding cpu_finding(void) {
 }
 
 static fg_finding blas_finding(void) {
-  enum { OPENBLAS_OPENMP = 2 }; /* openblas_get_parallel(): 0 sequential, 1 threads of its own, 2 OpenMP */
   static const char *const flavours[] = {"sequential", "with threads of its own", "with OpenMP"};
   fg_finding finding = {.name = "blas", .works = 1};
   int flavour = openblas_get_parallel();
