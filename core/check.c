@@ -100,12 +100,7 @@ static struct fg_array list_scales(const char *name, const fg_problem *full, con
                                    int64_t rows) {
   int64_t scale_rows, blocks;
   fg_scale_shape(operand->scaling, rows, full->k, &scale_rows, &blocks);
-  struct fg_array array = fg_scale_array(name, operand, matrices, scale_rows, blocks);
-  /* Each range of K may end in a short block of its own: the default leaves room for all of them. A scale_ld that is given may be as
-   * small as the blocks there really are; fg_check_groups() counts them where it can. */
-  bool short_blocks = full->kind == FG_GROUPED_K && full->group_align % FG_BLOCK_K != 0;
-  if (short_blocks && array.ld == 0 && operand->scaling != FG_TENSOR) array.ld = blocks + full->groups;
-  return array;
+  return fg_scale_array(name, operand, matrices, scale_rows, blocks);
 }
 
 static void list_arrays(const fg_problem *full, struct fg_array arrays[ARRAYS]) {

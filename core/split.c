@@ -31,7 +31,7 @@ static fg_status check_index(const fg_problem *full) {
   return FG_OK;
 }
 
-/* One scale for each block: as many as the ranges of K have must fit into a row of scales. */
+/* Along grouped K every range may end in a short block: a row of scales must hold the blocks of all of them. */
 static fg_status check_scale_ld(const char *name, const fg_operand *operand, int64_t blocks) {
   if (operand->scaling != FG_TENSOR && operand->scale_layout == FG_BLOCKS_CONTIGUOUS && operand->scale_ld < blocks)
     return fg_fail(FG_BAD_STRIDE, "%s.scale_ld is %" PRId64 "; it must be at least the %" PRId64 " blocks of all groups", name,
