@@ -3,6 +3,13 @@
 #include "fp8.h"
 #include <inttypes.h>
 
+fg_status fg_check_size(const char *name, int64_t size) {
+  static const int64_t most = (int64_t)1 << 47;
+  if (size < 0 || size > most)
+    return fg_fail(FG_BAD_SIZE, "%s is %" PRId64 "; it must be from 0 to 2^47 = %" PRId64, name, size, most);
+  return FG_OK;
+}
+
 bool fg_extent(int64_t matrices, int64_t stride, int64_t rows, int64_t ld, int64_t cols, int64_t element_bytes, int64_t *bytes) {
   int64_t to_last_matrix = 0, to_last_row = 0, elements;
   *bytes = 0;

@@ -5,6 +5,9 @@
 #include "finegemm.h"
 #include <stdbool.h>
 
+/* FG_BAD_SIZE unless 0 <= size <= 2^47: more no machine can address, and what is no more can be added and rounded up safely. */
+fg_status fg_check_size(const char *name, int64_t size);
+
 /* Bytes from the first element of `matrices` matrices [rows, cols] to past their last one; 0 if there are no elements.
  * ld elements lie from row to row, stride from matrix to matrix; of one row or one matrix they are not looked at.
  * false: more than an int64_t holds. Sizes and the strides that are looked at must not be negative. */

@@ -24,8 +24,11 @@ const float *fg_fp8_table(fg_type type);
 /* Bytes of an element, 0 for a type that does not exist. */
 size_t fg_type_bytes(fg_type type);
 
-/* `count` elements of any type <-> FP32; vectorised, paths chosen at run time (see cpu.h). */
+/* `count` elements of any type <-> FP32, NaN to the canonical one; vectorised, paths chosen at run time (see cpu.h). */
 void fg_to_float(fg_type type, const void *from, float *to, int64_t count);
 void fg_from_float(fg_type type, const float *from, void *to, int64_t count);
+
+/* to[i] = RN(value(from[i]) * scale) for an FP8 type. NaN may be any NaN. */
+void fg_fp8_scale_to_float(fg_type type, const uint8_t *from, float scale, float *to, int64_t count);
 
 #endif

@@ -1,0 +1,79 @@
+#include "cpu.h"
+#include "path.h"
+#include <omp.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* __builtin_cpu_supports() also asks whether the operating system saves the registers; not every compiler knows "f16c" there. */
+static int supports(enum fg_isa isa) {
+  unsigned eax, ebx, ecx = 0, edx;
+  __builtin_cpu_init();
+  switch (isa) {
+  case FG_ISA_PLAIN:
+    return 1;
+  case FG_ISA_AVX2:
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) &&
+           (ecx & bit_F16C);
+  case FG_ISA_AVX512:
+    return supports(FG_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  }
+  return 0;
+}
+#else
+static int supports(enum fg_isa isa) { return isa == FG_ISA_PLAIN; }
+#endif
+
+static const char *const isa_names[] = {"plain", "avx2", "avx512"};
+
+const char *fg_isa_name(enum fg_isa isa) { return isa_names[isa]; }
+
+static enum fg_isa choose(void) {
+  const char *wish = getenv("FG_ISA");
+  enum fg_isa best = FG_ISA_PLAIN;
+  for (int isa = FG_ISA_AVX2; isa <= FG_ISA_AVX512; isa++)
+    if (supports((enum fg_isa)isa)) best = (enum fg_isa)isa;
+  for (int isa = FG_ISA_PLAIN; wish && isa < (int)best; isa++)
+    if (strcmp(wish, isa_names[isa]) == 0) return (enum fg_isa)isa;
+  return best;
+}
+
+/* Threads that come here together choose the same. */
+static atomic_int chosen = -1;
+
+enum fg_isa fg_isa(void) {
+  int isa = atomic_load_explicit(&chosen, memory_order_relaxed);
+  if (isa < 0) {
+    isa = (int)choose();
+    atomic_store_explicit(&chosen, isa, memory_order_relaxed);
+  }
+  return (enum fg_isa)isa;
+}
+
+int fg_set_isa(enum fg_isa isa) {
+  if (!supports(isa)) return 0;
+  atomic_store_explicit(&chosen, (int)isa, memory_order_relaxed);
+  return 1;
+}
+
+const struct fg_path *fg_path(void) {
+#if defined(__x86_64__)
+  static const struct fg_path *const paths[] = {&fg_path_plain, &fg_path_plain, &fg_path_plain};
+  return paths[fg_isa()];
+#else
+  return &fg_path_plain;
+#endif
+}
+
+int fg_cpu_threads(void) { return omp_get_num_procs(); }
+
+void fg_to_float(fg_type type, const void *from, float *to, int64_t count) { fg_path()->to_float(type, from, to, count); }
+
+void fg_from_float(fg_type type, const float *from, void *to, int64_t count) { fg_path()->from_float(type, from, to, count); }
+
+void fg_fp8_scale_to_float(fg_type type, const uint8_t *from, float scale, float *to, int64_t count) {
+  fg_path()->fp8_scale_to_float(type, from, scale, to, count);
+}
