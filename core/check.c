@@ -1,4 +1,5 @@
-/* Is the problem legal? One question after another, the cheapest and most general first; no pointer is followed here. */
+/* Is the problem legal? One question after another, the cheapest and most general first; of all pointers only
+ * group_values is followed, since it says how many scales there are. */
 #include "core.h"
 #include "extent.h"
 #include "fp8.h"
@@ -97,20 +98,24 @@ static void fill_defaults(fg_problem *full) {
 enum { A, A_SCALE, B, B_SCALE, C, BIAS, GROUP_VALUES, D, ARRAYS };
 
 static struct fg_array list_scales(const char *name, const fg_problem *full, const fg_operand *operand, int64_t matrices,
-                                   int64_t rows) {
-  int64_t scale_rows, blocks;
-  fg_scale_shape(operand->scaling, rows, full->k, &scale_rows, &blocks);
-  return fg_scale_array(name, operand, matrices, scale_rows, blocks);
+                                   int64_t rows, int64_t blocks) {
+  int64_t scale_rows, default_ld;
+  fg_scale_shape(operand->scaling, rows, full->k, &scale_rows, &default_ld);
+  if (operand->scaling == FG_TENSOR && blocks > 1) blocks = 1;
+  struct fg_array array = fg_scale_array(name, operand, matrices, scale_rows, blocks);
+  if (operand->scale_layout == FG_BLOCKS_CONTIGUOUS && array.ld == 0) array.ld = default_ld;
+  return array;
 }
 
-static void list_arrays(const fg_problem *full, struct fg_array arrays[ARRAYS]) {
+/* `blocks` is what a row of scales holds: along grouped K every range may end in a short block of its own. */
+static void list_arrays(const fg_problem *full, int64_t blocks, struct fg_array arrays[ARRAYS]) {
   bool dense = full->kind == FG_DENSE, rows = full->kind == FG_GROUPED_ROWS, along_k = full->kind == FG_GROUPED_K;
   int64_t groups = full->groups, a_matrices = dense || rows || along_k ? 1 : groups, b_matrices = along_k ? 1 : groups;
   int64_t d_matrices = rows ? 1 : groups;
   arrays[A] = fg_data_array("a", &full->a, a_matrices, full->m, full->k);
-  arrays[A_SCALE] = list_scales("a", full, &full->a, a_matrices, full->m);
+  arrays[A_SCALE] = list_scales("a", full, &full->a, a_matrices, full->m, blocks);
   arrays[B] = fg_data_array("b", &full->b, b_matrices, full->n, full->k);
-  arrays[B_SCALE] = list_scales("b", full, &full->b, b_matrices, full->n);
+  arrays[B_SCALE] = list_scales("b", full, &full->b, b_matrices, full->n, blocks);
   arrays[C] = fg_data_array("c", &full->c, full->c.data ? d_matrices : 0, full->m, full->n);
   arrays[BIAS] = fg_data_array("bias", &full->bias, full->bias.data ? full->groups : 0, 1, full->n);
   fg_operand d = fg_as_operand(&full->d);
@@ -133,7 +138,9 @@ static bool same_place(const fg_problem *full) {
 
 fg_status fg_check_output(const fg_problem *full, const struct fg_array *output) {
   struct fg_array arrays[ARRAYS];
-  list_arrays(full, arrays);
+  int64_t blocks;
+  TRY(fg_check_groups(full, &blocks));
+  list_arrays(full, blocks, arrays);
   for (int i = 0; i < D; i++) {
     TRY(fg_check_array(&arrays[i]));
     TRY(fg_check_apart(output, &arrays[i]));
@@ -143,7 +150,14 @@ fg_status fg_check_output(const fg_problem *full, const struct fg_array *output)
 
 static fg_status check_arrays(fg_problem *full, enum fg_purpose purpose) {
   struct fg_array arrays[ARRAYS];
-  list_arrays(full, arrays);
+  int64_t blocks = fg_blocks(full->k);
+  list_arrays(full, blocks, arrays);
+  if (purpose != FG_TO_PREPARE) {
+    TRY(fg_check_array(&arrays[GROUP_VALUES]));
+    TRY(fg_check_pointer(&arrays[GROUP_VALUES]));
+    TRY(fg_check_groups(full, &blocks));
+    list_arrays(full, blocks, arrays);
+  }
   if (purpose == FG_TO_BOUND) arrays[D].matrices = 0;
   for (int i = 0; i < ARRAYS; i++) TRY(fg_check_array(&arrays[i]));
   for (int i = 0; i < ARRAYS; i++) TRY(fg_check_pointer(&arrays[i]));

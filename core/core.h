@@ -18,7 +18,7 @@ fg_status fg_fail(fg_status status, const char *format, ...) __attribute__((form
 enum fg_purpose { FG_TO_RUN, FG_TO_PREPARE, FG_TO_BOUND };
 
 /* check.c: is the problem legal? If so `full` is the problem with every default filled in: types, scalings, ld, strides, group_by,
- * group_align, groups (1 for FG_DENSE). Follows no pointer. */
+ * group_align, groups (1 for FG_DENSE). Follows no pointer but group_values, and that one not FG_TO_PREPARE. */
 fg_status fg_check_problem(const fg_context *context, const fg_problem *problem, enum fg_purpose purpose, fg_problem *full);
 
 /* check.c: FG_OVERLAP if an output of fg_exact() shares bytes with an operand of a full problem. */
@@ -29,8 +29,8 @@ fg_status fg_check_output(const fg_problem *full, const struct fg_array *output)
 typedef fg_status fg_part_function(const struct fg_part *part, int64_t base, void *state);
 fg_status fg_split(const fg_problem *full, fg_part_function *each, void *state);
 
-/* split.c: reads group_values (host memory) and the scales of all parts. */
-fg_status fg_check_groups(const fg_problem *full);
+/* split.c: reads group_values (host memory), and the scales of all parts. *blocks: the columns of scales along K. */
+fg_status fg_check_groups(const fg_problem *full, int64_t *blocks);
 fg_status fg_check_scales(const fg_problem *full);
 
 /* levels.c: a level's row in the table, NULL if there is none; and its function, NULL if it is not part of this version.

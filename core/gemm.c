@@ -14,7 +14,6 @@ static fg_status run_level(const struct fg_part *part, int64_t base, void *state
 
 static fg_status check_all(fg_context *context, const fg_problem *problem, enum fg_purpose purpose, fg_problem *full) {
   fg_status status = fg_check_problem(context, problem, purpose, full);
-  if (status == FG_OK) status = fg_check_groups(full);
   if (status == FG_OK) status = fg_check_scales(full);
   return status;
 }

@@ -31,19 +31,13 @@ static fg_status check_index(const fg_problem *full) {
   return FG_OK;
 }
 
-/* Along grouped K every range may end in a short block: a row of scales must hold the blocks of all of them. */
-static fg_status check_scale_ld(const char *name, const fg_operand *operand, int64_t blocks) {
-  if (operand->scaling != FG_TENSOR && operand->scale_layout == FG_BLOCKS_CONTIGUOUS && operand->scale_ld < blocks)
-    return fg_fail(FG_BAD_STRIDE, "%s.scale_ld is %" PRId64 "; it must be at least the %" PRId64 " blocks of all groups", name,
-                   operand->scale_ld, blocks);
-  return FG_OK;
-}
-
-fg_status fg_check_groups(const fg_problem *full) {
+fg_status fg_check_groups(const fg_problem *full, int64_t *blocks) {
+  *blocks = fg_blocks(full->k);
   if (full->kind == FG_DENSE || full->kind == FG_BATCHED) return FG_OK;
   if (full->group_by == FG_BY_INDEX) return check_index(full);
   const char *limit_name = full->kind == FG_GROUPED_K ? "k" : "m";
-  int64_t limit = full->kind == FG_GROUPED_K ? full->k : full->m, previous = 0, blocks = 0;
+  int64_t limit = full->kind == FG_GROUPED_K ? full->k : full->m, previous = 0;
+  if (full->kind == FG_GROUPED_K) *blocks = 0;
   for (int64_t g = 0; g < full->groups; g++) {
     int64_t begin, end, value = group_value(full, g);
     if (full->group_by == FG_BY_COUNTS && (value < 0 || value > limit))
@@ -56,12 +50,10 @@ fg_status fg_check_groups(const fg_problem *full) {
                      "; ranges must ascend from %" PRId64 " and end by %s = %" PRId64,
                      full->group_by == FG_BY_OFFSETS ? g + 1 : g, full->group_by == FG_BY_OFFSETS ? end : value, g, begin, end,
                      previous, limit_name, limit);
-    blocks += fg_blocks(end - begin);
+    if (full->kind == FG_GROUPED_K) *blocks += fg_blocks(end - begin);
     if (full->kind != FG_MASKED) previous = end;
   }
-  if (full->kind != FG_GROUPED_K || full->m == 0 || full->n == 0 || full->k == 0) return FG_OK;
-  fg_status status = check_scale_ld("a", &full->a, blocks);
-  return status == FG_OK ? check_scale_ld("b", &full->b, blocks) : status;
+  return FG_OK;
 }
 
 static struct fg_scales scales_of(const fg_operand *operand, int64_t matrix, int64_t row0, int64_t block0) {
