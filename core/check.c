@@ -91,7 +91,7 @@ static void fill_defaults(fg_problem *full) {
   if (full->bias.type == FG_DEFAULT_TYPE) full->bias.type = FG_FP32;
   if (full->a.scaling == FG_DEFAULT_SCALING) full->a.scaling = FG_1X128;
   if (full->b.scaling == FG_DEFAULT_SCALING) full->b.scaling = FG_128X128;
-  if (full->level == FG_BEST) full->level = FG_BLAS;
+  if (full->level == FG_BEST) full->level = full->flags & FG_NO_SPLIT_K ? FG_EXACT : FG_BLAS;
 }
 
 /* Every array of the problem, in the order in which they are checked. */
@@ -179,6 +179,8 @@ fg_status fg_check_problem(const fg_context *context, const fg_problem *problem,
   TRY(check_sizes(full));
   TRY(fg_can_run(context, full->level));
   fill_defaults(full);
+  if (full->level == FG_BLAS && full->flags & FG_NO_SPLIT_K)
+    return fg_fail(FG_UNSUPPORTED, "flags has FG_NO_SPLIT_K, but level is blas, where sgemm lets a row's bits depend on m");
   if (full->kind != FG_DENSE && full->kind != FG_BATCHED) TRY(check_groups_are(full));
   TRY(check_factor("a", &full->a));
   TRY(check_factor("b", &full->b));
