@@ -1,0 +1,169 @@
+/* The level `blas`: through sgemm, within the bound of the family fp32.
+ *
+ * D falls into tiles, K into panels. A thread decodes a panel of A and one of B, scales multiplied in, and has sgemm add their
+ * product to the tile's sum; so besides A and B there is never more than a few panels of FP32.
+ *
+ * Why that is within gamma(K + nb + 2) * sum_b |scale_b| A_b (docs/numerics.md): RN(value * scale) on both sides and the
+ * definition's RN(a_scale * b_scale) are three roundings, the product is at most one, and K terms are added with at most K - 1
+ * to each, in whatever order: K + 3, and nb >= 1. Nothing else may go wrong, so it is done for `tame` scales only: with
+ * |value * scale| from 2^-63 to 2^40, or 0, no product is subnormal and no sum of fewer than 2^47 reaches infinity. (A fused
+ * product and sum may cancel to a subnormal; that is off by 2^-150 at most, which is a rounding of the product.)
+ *
+ * A panel with other scales goes block by block as the definition says: sum = fma(scale, dot, sum), only dot is sgemm's. */
+#include "cpu.h"
+#include "fp8.h"
+#include "part.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <omp.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Measured in docs/decisions/blas.md. PANEL_LD is no power of two, or the rows of a panel would compete for few cache lines. */
+enum { TILE = 512, PANEL_BLOCKS = 2, PANEL_K = PANEL_BLOCKS * FG_BLOCK_K, PANEL_LD = PANEL_K + 16, GRAIN = 16 };
+
+static int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+/* How D falls into tiles of at most [tile_m, tile_n]. */
+struct tiling {
+  int64_t tile_m, tile_n, rows, cols;
+};
+
+/* The tiling that keeps `threads` busy for the shortest time, if decoding a row or column of a panel takes as long as GRAIN
+ * products. */
+static struct tiling choose_tiling(int64_t m, int64_t n, int64_t threads) {
+  int64_t rows_min = ceil_div(m, TILE), cols_min = ceil_div(n, TILE), waves_min = ceil_div(rows_min * cols_min, threads);
+  struct tiling best = {0};
+  double best_cost = INFINITY;
+  for (int64_t waves = waves_min; waves <= 4 * waves_min; waves++)
+    for (int64_t rows = rows_min; rows * cols_min <= waves * threads; rows++) {
+      int64_t cols = waves * threads / rows;
+      struct tiling tiling = {.tile_m = min(m, round_up(ceil_div(m, rows), GRAIN)),
+                              .tile_n = min(n, round_up(ceil_div(n, cols), GRAIN))};
+      tiling.rows = ceil_div(m, tiling.tile_m), tiling.cols = ceil_div(n, tiling.tile_n);
+      double one = (double)(tiling.tile_m * tiling.tile_n + GRAIN * (tiling.tile_m + tiling.tile_n));
+      double cost = one * (double)ceil_div(tiling.rows * tiling.cols, threads);
+      if (cost < best_cost) best_cost = cost, best = tiling;
+    }
+  return best;
+}
+
+/* What a thread works in. */
+struct work {
+  float *a, *b;             /* [tile_m, PANEL_LD], [tile_n, PANEL_LD]: a panel, decoded */
+  float *a_scale, *b_scale; /* [PANEL_BLOCKS, tile_m], [PANEL_BLOCKS, tile_n]: its scales */
+  float *sum, *dot;         /* [tile_m, tile_n] */
+};
+
+/* A place for each of the work's arrays, from `slab` on; returns how many floats that takes, a multiple of 16. */
+static int64_t lay_out(const struct tiling *tiling, float *slab, struct work *work) {
+  int64_t m = round_up(tiling->tile_m, 16), n = round_up(tiling->tile_n, 16), used = 0;
+  float **const arrays[] = {&work->a, &work->b, &work->a_scale, &work->b_scale, &work->sum, &work->dot};
+  const int64_t floats[] = {m * PANEL_LD, n * PANEL_LD, m * PANEL_BLOCKS, n * PANEL_BLOCKS, m * n, m * n};
+  for (int i = 0; i < 6; i++) {
+    *arrays[i] = slab ? slab + used : NULL;
+    used += floats[i];
+  }
+  return used;
+}
+
+/* The scales of a panel, to [blocks, rows]; returns whether all are tame. */
+static bool load_scales(const struct fg_scales *scales, fg_type type, int64_t row0, int64_t rows, int64_t block0, int64_t blocks,
+                        float *to) {
+  /* A finite value that is not 0 lies between 2^-9 and 2^9, or 2^-16 and 2^16. */
+  const float least = type == FG_E4M3 ? 0x1p-54F : 0x1p-47F, most = type == FG_E4M3 ? 0x1p31F : 0x1p24F;
+  bool tame = true;
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t block = 0; block < blocks; block++) {
+      float scale = fg_scale_at(scales, row0 + row, block0 + block), magnitude = fabsf(scale);
+      tame = tame && (magnitude == 0 || (magnitude >= least && magnitude <= most));
+      to[block * rows + row] = scale;
+    }
+  return tame;
+}
+
+/* [rows, count] FP8 to [rows, PANEL_LD] FP32; scale is [blocks, rows] or NULL: 1. */
+static void decode(fg_type type, const uint8_t *from, int64_t ld, int64_t rows, int64_t count, const float *scale, float *to) {
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t k = 0; k < count; k += FG_BLOCK_K)
+      fg_fp8_scale_to_float(type, from + row * ld + k, scale ? scale[k / FG_BLOCK_K * rows + row] : 1, to + row * PANEL_LD + k,
+                            min(count - k, FG_BLOCK_K));
+}
+
+/* c [m, n] = a [m, k] b [n, k] transposed + beta c. With a single row sgemm would spend its time on packing the other side. */
+static void sgemm(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float beta, float *c) {
+  if (m == 1)
+    cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)n, (int)k, 1, b, PANEL_LD, a, 1, beta, c, 1);
+  else if (n == 1)
+    cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)m, (int)k, 1, a, PANEL_LD, b, 1, beta, c, 1);
+  else
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, a, PANEL_LD, b, PANEL_LD, beta, c, (int)n);
+}
+
+/* sum = fma(a_scale * b_scale, dot, sum) for a tile. */
+static inline __attribute__((always_inline)) void add_block(int64_t m, int64_t n, const float *a_scale, const float *b_scale,
+                                                            const float *restrict dot, float *restrict sum) {
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t j = 0; j < n; j++) sum[i * n + j] = fmaf(a_scale[i] * b_scale[j], dot[i * n + j], sum[i * n + j]);
+}
+
+static void add_block_plain(int64_t m, int64_t n, const float *a_scale, const float *b_scale, const float *dot, float *sum) {
+  add_block(m, n, a_scale, b_scale, dot, sum);
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2,fma"))) static void add_block_avx2(int64_t m, int64_t n, const float *a_scale, const float *b_scale,
+                                                               const float *dot, float *sum) {
+  add_block(m, n, a_scale, b_scale, dot, sum);
+}
+#else
+#define add_block_avx2 add_block_plain
+#endif
+
+static void multiply_tile(const struct fg_part *part, int64_t i0, int64_t m, int64_t j0, int64_t n, const struct work *work) {
+  memset(work->sum, 0, (size_t)(m * n) * sizeof *work->sum);
+  for (int64_t k0 = 0; k0 < part->k; k0 += PANEL_K) {
+    int64_t k = min(part->k - k0, PANEL_K), block0 = k0 / FG_BLOCK_K, blocks = fg_blocks(k);
+    bool tame = load_scales(&part->a_scale, part->a_type, i0, m, block0, blocks, work->a_scale);
+    tame = load_scales(&part->b_scale, part->b_type, j0, n, block0, blocks, work->b_scale) && tame;
+    decode(part->a_type, part->a + i0 * part->a_ld + k0, part->a_ld, m, k, tame ? work->a_scale : NULL, work->a);
+    decode(part->b_type, part->b + j0 * part->b_ld + k0, part->b_ld, n, k, tame ? work->b_scale : NULL, work->b);
+    if (tame) {
+      sgemm(m, n, k, work->a, work->b, 1, work->sum);
+      continue;
+    }
+    for (int64_t block = 0; block < blocks; block++) {
+      int64_t begin = block * FG_BLOCK_K;
+      sgemm(m, n, min(k - begin, FG_BLOCK_K), work->a + begin, work->b + begin, 0, work->dot);
+      (fg_isa() == FG_ISA_PLAIN ? add_block_plain : add_block_avx2)(m, n, work->a_scale + block * m, work->b_scale + block * n,
+                                                                    work->dot, work->sum);
+    }
+  }
+  for (int64_t i = 0; i < m; i++) fg_finish_row(part, i0 + i, j0, n, work->sum + i * n);
+}
+
+fg_status fg_blas_part(const struct fg_part *part, int threads) {
+  if (part->m == 0 || part->n == 0) return FG_OK;
+  const struct tiling tiling = choose_tiling(part->m, part->n, threads);
+  int64_t tiles = tiling.rows * tiling.cols, floats = lay_out(&tiling, NULL, &(struct work){0});
+  int team = (int)min(threads, tiles);
+  float *slab = aligned_alloc(64, (size_t)(team * floats) * sizeof *slab);
+  if (!slab) return FG_OUT_OF_MEMORY;
+#pragma omp parallel num_threads(team)
+  {
+    omp_set_num_threads(1); /* of this thread: in a team of one sgemm would else start a team of its own */
+    struct work work;
+    lay_out(&tiling, slab + omp_get_thread_num() * floats, &work);
+#pragma omp for schedule(dynamic)
+    for (int64_t tile = 0; tile < tiles; tile++) {
+      int64_t i0 = tile % tiling.rows * tiling.tile_m, j0 = tile / tiling.rows * tiling.tile_n;
+      multiply_tile(part, i0, min(part->m - i0, tiling.tile_m), j0, min(part->n - j0, tiling.tile_n), &work);
+    }
+  }
+  free(slab);
+  return FG_OK;
+}
