@@ -1,0 +1,164 @@
+/* What the commands of the program share. A failure anywhere ends the process through fail(), so nothing here returns one. */
+#ifndef CLI_H
+#define CLI_H
+
+#include "finegemm.h"
+#include "tensor_file.h"
+#include <jansson.h>
+#include <popt.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Exit codes. */
+enum outcome {
+  DONE = 0,
+  DIFFERENT = 1,   /* results differ or exceed the bound; something does not work */
+  BAD_USAGE = 2,   /* an option, an argument or a command that there is not */
+  BAD_INPUT = 3,   /* a file that cannot be read, or whose tensors are not what the command needs */
+  NOT_WRITTEN = 4, /* an output that cannot be written */
+  REFUSED = 5      /* a status of the library other than FG_OK */
+};
+
+struct command {
+  const char *name;
+  const char *arguments; /* as --help shows them after the name */
+  const char *summary;   /* one line, in the list of commands */
+  const char *about;     /* the paragraph above the options, "" if the summary says it all */
+  enum outcome (*run)(const struct command *command, int argc, const char **argv); /* argv[0] is the command's name */
+};
+
+extern const struct command command_levels, command_doctor, command_quantize, command_gemm, command_compare, command_inspect,
+    command_demo, command_lesson;
+
+/* say.c: messages, memory that lives until the process ends, time. */
+void set_program(const char *name); /* what messages begin with */
+_Noreturn void fail(enum outcome outcome, const char *format, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void leave(enum outcome outcome);        /* the end that is no failure, unless standard output cannot be written */
+void require(fg_status status, const char *about); /* unless FG_OK: REFUSED, with the status and the sentence; about may be "" */
+void *claim(int64_t count, int64_t element_bytes, const char *what); /* never NULL, aligned to 64 bytes */
+void *claim_matrix(int64_t rows, int64_t cols, int64_t element_bytes, const char *what);
+void release(void *memory); /* earlier than at the end; NULL too */
+char *text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+char *printable(const char *raw); /* names from files, harmless to a terminal */
+double seconds_now(void);
+void progress(const char *what, int64_t done, int64_t all); /* one line on stderr, only if that is a terminal */
+void progress_clear(void);
+
+/* table.c: aligned columns on stdout. `alignment` has an l or r for each column; a NULL heading line is left out. */
+struct table;
+struct table *table_begin(const char *alignment, const char *const *headings);
+void table_cell(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3))); /* row by row */
+void table_print(const struct table *table);
+
+/* json.c: one object on stdout. */
+json_t *json_number(double value);     /* null for what JSON has no number for */
+json_t *json_text(const char *string); /* any bytes */
+json_t *json_shape(const struct tensor *tensor);
+void json_print(json_t *object); /* takes the reference */
+
+/* options.c */
+#define OPTIONS_END                                                                                                              \
+  { NULL, '\0', 0, NULL, 0, NULL, NULL }
+#define OPTION_JSON(json)                                                                                                        \
+  { "json", '\0', POPT_ARG_NONE, &(json), 0, "print one JSON object", NULL }
+#define OPTION_THREADS(threads)                                                                                                  \
+  { "threads", '\0', POPT_ARG_INT, &(threads), 0, "use at most N threads (default: all)", "N" }
+
+/* Reads the options and up to `most` other arguments, which must be at least `least`; returns how many. Handles --help. */
+int parse(const struct command *command, int argc, const char **argv, struct poptOption *options, int least, int most,
+          const char **arguments);
+fg_level level_option(const char *option, const char *name);     /* FG_BEST for NULL */
+fg_scaling scaling_option(const char *option, const char *name); /* FG_DEFAULT_SCALING for NULL */
+fg_type fp8_option(const char *option, const char *name);        /* FG_DEFAULT_TYPE for NULL */
+fg_type out_type_option(const char *option, const char *name);   /* FG_DEFAULT_TYPE for NULL */
+const char *level_name(fg_level level);
+const char *scaling_name(fg_scaling scaling); /* "1x128" */
+const char *type_name(fg_type type);          /* as safetensors has it: "F8_E4M3" */
+int64_t type_bytes(fg_type type);
+fg_context *make_context(int threads);
+
+/* operands.c: matrices of files, ready for the library. */
+enum { BLOCK = 128 };
+static inline int64_t blocks_of(int64_t length) { return length / BLOCK + (length % BLOCK != 0); }
+
+/* A tensor that a user named as FILE or FILE:NAME. */
+struct source {
+  const char *spec; /* printable */
+  const struct tensor_file *file;
+  const struct tensor *tensor;
+};
+struct tensor_file *file_open(const char *path); /* mapped until the process ends */
+struct source source_find(const char *spec);
+const char *split_spec(const char *spec, const char **path); /* the name in FILE:NAME, NULL if there is none */
+const char *shape_of(const struct tensor *tensor);           /* "[512, 7168]" */
+const void *packed_data(const struct source *source);        /* row-major and aligned: the map itself, or else a copy */
+
+/* The scales beside an FP8 tensor: NULL if there are none. `scaling` is what their shape says, FG_DEFAULT_SCALING if it fits none;
+ * where several fit (they mean the same then) it is `preferred` if that is among them. */
+const struct tensor *scales_beside(const struct tensor_file *file, const struct tensor *tensor, fg_scaling preferred,
+                                   fg_scaling *scaling);
+
+/* A or B. Found first, so that shapes can be compared before anything is read; FP8 then comes straight from the map, and asked
+ * scaling and type must be the file's; floats are quantised as asked, or else to `otherwise` and e4m3. */
+struct factor {
+  const char *option; /* "--a" */
+  struct source source;
+  int64_t rows, cols;
+  bool quantised; /* here, from floats */
+  fg_operand fp8; /* packed */
+};
+struct factor factor_find(const char *option, const char *spec);
+void require_same_k(const struct factor *a, const struct factor *b);
+void factor_load(fg_context *context, struct factor *factor, fg_scaling asked, fg_scaling otherwise, fg_type type);
+
+/* [groups, rows, cols] of packed floats to FP8 with packed scales; `about` comes before a message. */
+fg_operand quantise(fg_context *context, const fg_operand *from, int64_t groups, int64_t rows, int64_t cols, fg_type type,
+                    fg_scaling scaling, unsigned flags, const char *about);
+int64_t scale_count(fg_scaling scaling, int64_t rows, int64_t cols);
+
+/* `count` elements to FP32; `data` need not be aligned. */
+void to_float(fg_context *context, fg_type type, const void *data, int64_t first, int64_t count, float *out);
+
+/* The options of gemm and compare that say what is multiplied, and the problem they make: dense, every ld given, D not there yet. */
+struct multiplication {
+  const char *a_spec, *b_spec, *c_spec;
+  const char *a_scaling, *b_scaling, *a_type, *b_type;
+  struct factor a, b;
+  double load_seconds; /* to bring A and B to FP8 */
+};
+#define OPTION_MULTIPLICATION(of)                                                                                                \
+  {"a", '\0', POPT_ARG_STRING, &(of).a_spec, 0, "A [m, k]: X.npy or FILE.safetensors:NAME", "X"},                                \
+      {"b", '\0', POPT_ARG_STRING, &(of).b_spec, 0, "B [n, k], likewise", "W"},                                                  \
+      {"c", '\0', POPT_ARG_STRING, &(of).c_spec, 0, "C [m, n], floats that are added", "C"},                                     \
+      {"scaling-a",           '\0', POPT_ARG_STRING, &(of).a_scaling, 0, "scales of A (default: the file's, else 1x128)",        \
+       "1x128|128x128|tensor"},                                                                                                  \
+      {"scaling-b",           '\0', POPT_ARG_STRING, &(of).b_scaling, 0, "scales of B (default: the file's, else 128x128)",      \
+       "128x128|1x128|tensor"},                                                                                                  \
+      {"type-a", '\0', POPT_ARG_STRING, &(of).a_type, 0, "FP8 type of A (default: the file's, else e4m3)", "e4m3|e5m2"}, {       \
+    "type-b", '\0', POPT_ARG_STRING, &(of).b_type, 0, "FP8 type of B (default: the file's, else e4m3)", "e4m3|e5m2"              \
+  }
+fg_problem read_problem(fg_context *context, struct multiplication *of);
+
+/* panels.c: long calls in pieces, for the line of progress. The pieces follow from the problem alone: so do the bits. */
+double multiply(fg_context *context, const fg_problem *problem, const char *what); /* returns seconds */
+
+/* How D compares with fg_exact(). An element is outside unless error <= bound. */
+struct verdict {
+  int64_t elements, outside;
+  int64_t i, j; /* the element with the largest error / bound; it counts as infinite where NaN or infinity is wrong */
+  double d, value, error, bound, ratio;
+};
+/* `d` is packed, of type d_type; the bound is that of a result rounded to `rounded`. problem->d is not looked at. */
+struct verdict judge(fg_context *context, const fg_problem *problem, const void *d, fg_type d_type, fg_type rounded,
+                     const char *what);
+
+/* output.c: where a result goes. */
+struct output {
+  const char *spec;        /* printable */
+  const char *path, *name; /* name NULL: .npy */
+};
+struct output output_find(const char *option, const char *spec, bool npy_too); /* fails early where writing could not succeed */
+void output_write(fg_context *context, const struct output *output, const void *d, fg_type type, int64_t rows, int64_t cols);
+
+#endif

@@ -1,0 +1,377 @@
+#include "cli.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One of the two matrices: floats that the demo quantises itself, or FP8 as a file has it. */
+struct side {
+  const char *name;
+  int64_t rows, k;
+  fg_operand floats; /* data NULL: FP8 */
+  fg_operand fp8;
+};
+
+struct layer {
+  struct side x, w;
+  bool made; /* here */
+};
+
+/* The levels' table: D in FP32, so that the sums show and not the rounding of the output. */
+struct level_result {
+  const fg_level_info *info;
+  double seconds;
+  struct verdict verdict;
+  const char *bits; /* beside its twin's: "yes", "no"; what else there is to say */
+  float *d;
+};
+
+/* What a quantisation costs: the product's error relative to the product of the matrices before. */
+struct scaling_result {
+  const char *name;
+  fg_scaling x_scaling, w_scaling;
+  double error, median_row, worst_row;
+};
+enum { SCALINGS = 3, MOST_LEVELS = 32 };
+
+/* Splitmix64's mixing of seed and place: a random number for each element, whatever the order and the machine. */
+static uint64_t random_at(uint64_t seed, uint64_t place) {
+  uint64_t z = seed + (place + 1) * 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+/* Bell-shaped around 0, deviation 1.15: the sum of four uniform numbers, in whole numbers until the end. */
+static float bell_at(uint64_t seed, uint64_t place) {
+  uint64_t z = random_at(seed, place);
+  int64_t sum = (int64_t)((z & 0xFFFF) + (z >> 16 & 0xFFFF) + (z >> 32 & 0xFFFF) + (z >> 48)) - 2 * 0xFFFF;
+  return (float)sum * 0x1p-15f;
+}
+
+/* Activations as language models have them: in a few channels all tokens are large (OUTLIER), and in a few of these some tokens
+ * are huge (MASSIVE), such as the first of a text. */
+enum { ONE_CHANNEL_IN = 512, OUTLIER = 16, ONE_TOKEN_IN = 64, ONE_OUTLIER_IN = 4, MASSIVE = 32768 };
+
+static struct layer make_layer(int64_t m, int64_t n, int64_t k) {
+  float *x = claim_matrix(m, k, sizeof *x, "X"), *w = claim_matrix(n, k, sizeof *w, "W");
+  for (int64_t i = 0; i < m; i++) {
+    bool massive = random_at(1, (uint64_t)i) % ONE_TOKEN_IN == 0;
+    for (int64_t c = 0; c < k; c++) {
+      uint64_t channel = random_at(2, (uint64_t)c);
+      bool outlier = channel % ONE_CHANNEL_IN == 0;
+      float gain = !outlier ? 1 : massive && channel / ONE_CHANNEL_IN % ONE_OUTLIER_IN == 0 ? MASSIVE : OUTLIER;
+      x[i * k + c] = gain * bell_at(3, (uint64_t)(i * k + c));
+    }
+  }
+  for (int64_t i = 0; i < n * k; i++) w[i] = 0x1p-6f * bell_at(4, (uint64_t)i);
+  return (struct layer){{text("X, made here"), m, k, {.data = x, .type = FG_FP32, .ld = k}, {0}},
+                        {text("W, made here"), n, k, {.data = w, .type = FG_FP32, .ld = k}, {0}},
+                        true};
+}
+
+static struct side load_side(fg_context *context, struct factor *factor) {
+  struct side side = {factor->source.spec, factor->rows, factor->cols, {0}, {0}};
+  if (factor->quantised) {
+    side.floats = (fg_operand){.data = packed_data(&factor->source), .type = factor->source.tensor->type, .ld = factor->cols};
+  } else {
+    factor_load(context, factor, FG_DEFAULT_SCALING, FG_DEFAULT_SCALING, FG_DEFAULT_TYPE);
+    side.fp8 = factor->fp8;
+  }
+  return side;
+}
+
+static struct layer load_layer(fg_context *context, const char *x_spec, const char *w_spec) {
+  struct factor x = factor_find("--a", x_spec), w = factor_find("--b", w_spec);
+  require_same_k(&x, &w);
+  return (struct layer){load_side(context, &x), load_side(context, &w), false};
+}
+
+static fg_operand quantised(fg_context *context, const struct side *side, fg_scaling scaling) {
+  if (!side->floats.data) return side->fp8;
+  progress(text("quantising %s", side->name), 0, 1);
+  return quantise(context, &side->floats, 1, side->rows, side->k, FG_E4M3, scaling, 0, side->name);
+}
+
+static void release_quantised(const struct side *side, const fg_operand *operand) {
+  if (!side->floats.data) return;
+  release((void *)(uintptr_t)operand->data);
+  release((void *)(uintptr_t)operand->scale);
+}
+
+/* `count` rows of the side as they are before the demo quantises them. */
+static void read_rows(fg_context *context, const struct side *side, int64_t first, int64_t count, float *out) {
+  if (side->floats.data) {
+    to_float(context, side->floats.type, side->floats.data, first * side->k, count * side->k, out);
+    return;
+  }
+  for (int64_t row = first; row < first + count; row++) { /* one by one, for blocks of scales do not begin everywhere */
+    int64_t blocks = blocks_of(side->k);
+    fg_operand from = side->fp8;
+    from.data = (const char *)from.data + row * side->k;
+    from.scale += from.scaling == FG_TENSOR ? 0 : from.scaling == FG_1X128 ? row * blocks : row / BLOCK * blocks;
+    fg_conversion conversion = {
+        .rows = 1, .cols = side->k, .from = from, .to = {.data = out + (row - first) * side->k, .type = FG_FP32}};
+    require(fg_dequantize(context, &conversion), side->name);
+  }
+}
+
+/* X Wt in FP64 for rows sample[0 ... count), [count, n]. */
+static double *multiply_unquantised(fg_context *context, const struct layer *layer, const int64_t *sample, int64_t count,
+                                    int threads) {
+  enum { PANEL = 64, TOGETHER = 4 };
+  int64_t n = layer->w.rows, k = layer->x.k;
+  double *product = claim_matrix(count, n, sizeof *product, "the unquantised product");
+  float *x = claim_matrix(count, k, sizeof *x, "rows of X"), *w = claim_matrix(PANEL, k, sizeof *w, "rows of W");
+  for (int64_t i = 0; i < count; i++) read_rows(context, &layer->x, sample[i], 1, x + i * k);
+  if (threads == 0) threads = omp_get_max_threads();
+  for (int64_t j0 = 0; j0 < n; j0 += PANEL) {
+    progress("multiplying without quantising", j0, n);
+    int64_t columns = n - j0 < PANEL ? n - j0 : PANEL;
+    read_rows(context, &layer->w, j0, columns, w);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < count; i++)
+      for (int64_t j = 0; j < columns; j += TOGETHER) {
+        const float *u = x + i * k, *v[TOGETHER];
+        for (int t = 0; t < TOGETHER; t++) v[t] = w + (j + t < columns ? j + t : j) * k;
+        double s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+        for (int64_t l = 0; l < k; l++) {
+          double factor = (double)u[l];
+          s0 += factor * (double)v[0][l];
+          s1 += factor * (double)v[1][l];
+          s2 += factor * (double)v[2][l];
+          s3 += factor * (double)v[3][l];
+        }
+        const double sums[TOGETHER] = {s0, s1, s2, s3};
+        for (int t = 0; t < TOGETHER && j + t < columns; t++) product[i * n + j0 + j + t] = sums[t];
+      }
+  }
+  progress_clear();
+  release(x);
+  release(w);
+  return product;
+}
+
+static fg_problem problem_of(const struct layer *layer, const fg_operand *a, const fg_operand *b, float *d) {
+  return (fg_problem){.m = layer->x.rows,
+                      .n = layer->w.rows,
+                      .k = layer->x.k,
+                      .a = *a,
+                      .b = *b,
+                      .d = {.data = d, .type = FG_FP32, .ld = layer->w.rows}};
+}
+
+/* The best of three, or of one that takes long. */
+static double time_level(fg_context *context, const fg_problem *problem, const char *what) {
+  double best = multiply(context, problem, what);
+  for (int again = 0; again < 2 && best < 1; again++) best = fmin(best, multiply(context, problem, what));
+  return best;
+}
+
+static const char *compare_with_twin(const struct level_result *results, int count, const struct level_result *own,
+                                     int64_t elements) {
+  const fg_level_info *info = own->info;
+  if (info->twin == FG_EXACT) return "no twin: bound";
+  if (info->twin == info->level) return "is the twin";
+  for (int i = 0; i < count; i++)
+    if (results[i].info->level == info->twin)
+      return memcmp(results[i].d, own->d, (size_t)elements * sizeof *own->d) == 0 ? "yes" : "no";
+  return text("%s did not run", level_name(info->twin));
+}
+
+static int run_levels(fg_context *context, const struct layer *layer, struct level_result results[MOST_LEVELS]) {
+  fg_operand a = quantised(context, &layer->x, FG_1X128), b = quantised(context, &layer->w, FG_128X128);
+  int64_t m = layer->x.rows, n = layer->w.rows;
+  int levels, count = 0;
+  const fg_level_info *info = fg_levels(&levels);
+  for (int i = 0; i < levels && count < MOST_LEVELS; i++) {
+    if (info[i].memory != FG_CPU || fg_can_run(context, info[i].level) != FG_OK) continue;
+    struct level_result *result = &results[count];
+    *result = (struct level_result){.info = &info[i], .d = claim_matrix(m, n, sizeof *result->d, "D")};
+    fg_problem problem = problem_of(layer, &a, &b, result->d);
+    problem.level = info[i].level;
+    result->seconds = time_level(context, &problem, text("level %s", info[i].name));
+    result->verdict = judge(context, &problem, result->d, FG_FP32, FG_FP32, text("checking level %s", info[i].name));
+    result->bits = compare_with_twin(results, count, result, m * n);
+    count++;
+  }
+  release_quantised(&layer->x, &a);
+  release_quantised(&layer->w, &b);
+  return count;
+}
+
+static int ascending(const void *left, const void *right) {
+  double x = *(const double *)left, y = *(const double *)right;
+  return (x > y) - (x < y);
+}
+
+/* Evenly spread over m; as many as a few seconds allow. */
+static int64_t choose_rows(const struct layer *layer, int64_t **sample) {
+  double each = fmax((double)layer->w.rows * (double)layer->x.k, 1);
+  int64_t m = layer->x.rows, count = (double)m * each <= 0x1p34 ? m : (int64_t)(0x1p34 / each) + 1;
+  if (count > m) count = m;
+  *sample = claim(count, sizeof **sample, "the sample");
+  for (int64_t i = 0; i < count; i++) (*sample)[i] = (int64_t)((double)i * (double)m / (double)count);
+  return count;
+}
+
+/* Fills in the errors and returns how many rows they are of. */
+static int64_t try_scalings(fg_context *context, const struct layer *layer, int threads,
+                            struct scaling_result results[SCALINGS]) {
+  int64_t *sample, count = choose_rows(layer, &sample), n = layer->w.rows;
+  double *product = multiply_unquantised(context, layer, sample, count, threads);
+  double *row_error = claim(count, sizeof *row_error, "errors of rows");
+  float *d = claim_matrix(layer->x.rows, n, sizeof *d, "D");
+  for (int s = 0; s < SCALINGS; s++) {
+    fg_operand a = quantised(context, &layer->x, results[s].x_scaling), b = quantised(context, &layer->w, results[s].w_scaling);
+    fg_problem problem = problem_of(layer, &a, &b, d);
+    problem.level = FG_BLAS;
+    multiply(context, &problem, "multiplying");
+    double all_error = 0, all = 0;
+    for (int64_t i = 0; i < count; i++) {
+      double error = 0, square = 0;
+      for (int64_t j = 0; j < n; j++) {
+        double value = product[i * n + j], difference = (double)d[sample[i] * n + j] - value;
+        error += difference * difference;
+        square += value * value;
+      }
+      row_error[i] = square > 0 ? sqrt(error / square) : 0;
+      all_error += error;
+      all += square;
+    }
+    qsort(row_error, (size_t)count, sizeof *row_error, ascending);
+    results[s].error = all > 0 ? sqrt(all_error / all) : 0;
+    results[s].median_row = count ? row_error[count / 2] : 0;
+    results[s].worst_row = count ? row_error[count - 1] : 0;
+    release_quantised(&layer->x, &a);
+    release_quantised(&layer->w, &b);
+  }
+  release(product);
+  release(row_error);
+  release(d);
+  release(sample);
+  return count;
+}
+
+static double gflops_of(const struct layer *layer, double seconds) {
+  return seconds > 0 ? 2e-9 * (double)layer->x.rows * (double)layer->w.rows * (double)layer->x.k / seconds : 0;
+}
+
+static void print_layer(const struct layer *layer) {
+  printf("X [%" PRId64 ", %" PRId64 "] by W [%" PRId64 ", %" PRId64 "] transposed: ", layer->x.rows, layer->x.k, layer->w.rows,
+         layer->w.k);
+  if (layer->made)
+    printf(
+        "a layer such as a language model has, the same numbers on every machine.\n"
+        "One channel of X in %d is an outlier, %d times as large; one token in %d is massive in one of %d of these, %d times.\n",
+        ONE_CHANNEL_IN, OUTLIER, ONE_TOKEN_IN, ONE_OUTLIER_IN, MASSIVE);
+  else
+    printf("%s and %s.\n", layer->x.name, layer->w.name);
+}
+
+static void print_levels(const struct layer *layer, const struct level_result *results, int count) {
+  const char *const headings[] = {"level", "seconds", "GFLOPS", "worst at", "error", "bound", "error/bound", "bits = twin"};
+  struct table *table = table_begin("lrrrrrrl", headings);
+  for (int i = 0; i < count; i++) {
+    const struct verdict *v = &results[i].verdict;
+    table_cell(table, "%s", results[i].info->name);
+    table_cell(table, "%.3f", results[i].seconds);
+    table_cell(table, "%.2f", gflops_of(layer, results[i].seconds));
+    table_cell(table, "[%" PRId64 ", %" PRId64 "]", v->i, v->j);
+    table_cell(table, "%.2e", v->error);
+    table_cell(table, "%.2e", v->bound);
+    table_cell(table, "%#.2g", v->ratio);
+    table_cell(table, "%s", results[i].bits);
+  }
+  printf("\nEvery level that runs here, on FP8 with fine-grained scales (1x128 of X, 128x128 of W), D in FP32:\n\n");
+  table_print(table);
+}
+
+static void print_scalings(const struct layer *layer, const struct scaling_result *results, int64_t rows) {
+  const char *const headings[] = {"scales", "all of D", "median row", "worst row"};
+  struct table *table = table_begin("lrrr", headings);
+  for (int s = 0; s < SCALINGS; s++) {
+    table_cell(table, "%s", results[s].name);
+    table_cell(table, "%.3f %%", 100 * results[s].error);
+    table_cell(table, "%.3f %%", 100 * results[s].median_row);
+    table_cell(table, "%.3f %%", 100 * results[s].worst_row);
+  }
+  printf("\nWhat fine-grained scales buy: the error of D against the product without quantising, relative");
+  if (rows < layer->x.rows) printf(" (%" PRId64 " of %" PRId64 " rows)", rows, layer->x.rows);
+  printf(":\n\n");
+  table_print(table);
+}
+
+static json_t *json_of(const struct layer *layer, const struct level_result *levels, int level_count,
+                       const struct scaling_result *scalings, int64_t rows) {
+  json_t *list = json_array(), *tried = scalings ? json_array() : json_null();
+  for (int i = 0; i < level_count; i++) {
+    const struct verdict *v = &levels[i].verdict;
+    json_array_append_new(list, json_pack("{ss sf sf sI s[II] so so so ss}", "level", levels[i].info->name, "seconds",
+                                          levels[i].seconds, "gflops", gflops_of(layer, levels[i].seconds), "outside", v->outside,
+                                          "worst", v->i, v->j, "error", json_number(v->error), "bound", json_number(v->bound),
+                                          "ratio", json_number(v->ratio), "bits", levels[i].bits));
+  }
+  for (int s = 0; scalings && s < SCALINGS; s++)
+    json_array_append_new(tried, json_pack("{ss ss sf sf sf}", "scaling_x", scaling_name(scalings[s].x_scaling), "scaling_w",
+                                           scaling_name(scalings[s].w_scaling), "error", scalings[s].error, "median_row",
+                                           scalings[s].median_row, "worst_row", scalings[s].worst_row));
+  return json_pack("{so so sI sI sI so so sI}", "x", json_text(layer->x.name), "w", json_text(layer->w.name), "m", layer->x.rows,
+                   "n", layer->w.rows, "k", layer->x.k, "levels", list, "scalings", tried, "scaling_rows", rows);
+}
+
+static void parse_size(const char *size, int64_t *m, int64_t *n, int64_t *k) {
+  char rest;
+  if (sscanf(size, "%" SCNd64 "x%" SCNd64 "x%" SCNd64 "%c", m, n, k, &rest) != 3 || *m < 1 || *n < 1 || *k < 1)
+    fail(BAD_USAGE, "--size is '%s'; it must be MxNxK, as 512x2048x7168", size);
+}
+
+static enum outcome run(const struct command *command, int argc, const char **argv) {
+  const char *size = NULL, *specs[2];
+  int threads = 0, json = 0;
+  struct poptOption options[] = {
+      {"size", '\0', POPT_ARG_STRING, &size, 0, "of the layer that is made (default: 512x2048x7168)", "MxNxK"},
+      OPTION_THREADS(threads),
+      OPTION_JSON(json),
+      OPTIONS_END};
+  int given = parse(command, argc, argv, options, 0, 2, specs);
+  if (given == 1) fail(BAD_USAGE, "W is missing; usage: finegemm demo %s", command->arguments);
+  if (given && size) fail(BAD_USAGE, "--size is of the layer that is made; X and W have their own");
+  int64_t m = 512, n = 2048, k = 7168;
+  if (size) parse_size(size, &m, &n, &k);
+  fg_context *context = make_context(threads);
+  struct layer layer = given ? load_layer(context, specs[0], specs[1]) : make_layer(m, n, k);
+  if (!json) {
+    print_layer(&layer);
+    fflush(stdout);
+  }
+  struct level_result levels[MOST_LEVELS];
+  int level_count = run_levels(context, &layer, levels);
+  bool right = true;
+  for (int i = 0; i < level_count; i++) right = right && levels[i].verdict.outside == 0 && strcmp(levels[i].bits, "no") != 0;
+  if (!json) print_levels(&layer, levels, level_count);
+  struct scaling_result scalings[SCALINGS] = {{.name = "one for each tensor", .x_scaling = FG_TENSOR, .w_scaling = FG_TENSOR},
+                                              {.name = "1x128 by 128x128", .x_scaling = FG_1X128, .w_scaling = FG_128X128},
+                                              {.name = "1x128 by 1x128", .x_scaling = FG_1X128, .w_scaling = FG_1X128}};
+  bool tried = layer.x.floats.data || layer.w.floats.data; /* with FP8 on both sides there is nothing to choose */
+  int64_t rows = tried ? try_scalings(context, &layer, threads, scalings) : 0;
+  if (json) {
+    json_t *object = json_of(&layer, levels, level_count, tried ? scalings : NULL, rows);
+    json_object_set_new(object, "passes", json_boolean(right));
+    json_print(object);
+  } else {
+    if (tried) print_scalings(&layer, scalings, rows);
+    printf("\n%s\n", right ? "Every element of every level is within its bound."
+                           : "NOT every level is within its bound and equal to its twin.");
+  }
+  return right ? DONE : DIFFERENT;
+}
+
+const struct command command_demo = {
+    "demo", "[X W] [OPTION...]", "Shows what fine-grained scales buy, and every level that runs here at work",
+    "\nWithout X and W it makes a layer such as a language model has. X [m, k] and W [n, k] are files as 'gemm' reads them.",
+    run};
