@@ -1,5 +1,6 @@
-/* The work that has a path of its own for each set of vector instructions (see cpu.h). All paths give the same bits, whether or not
- * the processor flushes subnormals; they assume that FP32 rounds to nearest even, as it does unless a program changes that. */
+/* The work that has a path of its own for each set of vector instructions (see cpu.h). All paths give the same bits. They assume
+ * that FP32 rounds to nearest even, as it does unless a program changes that. A program that flushes subnormals gets the same bits
+ * from all but fp8_scale_to_float, whose products may be subnormal. */
 #ifndef FG_PATH_H
 #define FG_PATH_H
 
@@ -42,6 +43,26 @@ static inline struct fg_group fg_group_at(const struct fg_quantisation *quantisa
                            quantisation->q + row * quantisation->q_ld + col,
                            quantisation->scale + row * quantisation->row_stride + block * quantisation->block_stride,
                            left < FG_BLOCK_K ? left : FG_BLOCK_K};
+}
+
+/* How the vector paths encode FP8, with no case for subnormals. Let a >= 0 be the value and power = max(2^floor(log2 a), smallest
+ * normal), which is a with its mantissa cut off. Then the FP32 sum
+ *
+ *     power * spread + a            spread = 2^(23 - mantissa bits), one fma
+ *
+ * has a's rounded significand t in its lowest bits, since its own last place is the code's last place at that power: the hardware
+ * rounds to nearest even. Its upper 16 bits are (exponent << 7), so upper + lower * weight, in which each place of the code has
+ * been moved up to its own bit, is the code << shift but for a constant. */
+struct fg_encoding {
+  float spread, smallest_normal, largest;
+  int32_t weights;  /* two int16_t: weight below 1, for multiply-add of 16-bit pairs */
+  int16_t offset;   /* the constant */
+  uint16_t to_code; /* 2^(16 - shift): the upper half of the product with it is the code */
+};
+
+static inline struct fg_encoding fg_encoding_of(fg_type type) {
+  return type == FG_E5M2 ? (struct fg_encoding){0x1p21f, 0x1p-14f, 57344.0f, 1 << 16 | 32, (127 + 21 - 14) << 7, 1 << 11}
+                         : (struct fg_encoding){0x1p20f, 0x1p-6f, 448.0f, 1 << 16 | 16, (127 + 20 - 6) << 7, 1 << 12};
 }
 
 #endif
