@@ -3,8 +3,10 @@
 #include "fp8.h"
 #include <inttypes.h>
 
+/* No machine can address more bytes, and sizes up to this can be added and rounded up without overflow. */
+static const int64_t most = (int64_t)1 << 47;
+
 fg_status fg_check_size(const char *name, int64_t size) {
-  static const int64_t most = (int64_t)1 << 47;
   if (size < 0 || size > most)
     return fg_fail(FG_BAD_SIZE, "%s is %" PRId64 "; it must be from 0 to 2^47 = %" PRId64, name, size, most);
   return FG_OK;
@@ -120,7 +122,8 @@ fg_status fg_check_array(struct fg_array *array) {
                    " would overlap",
                    array->argument, stride_prefix(array), array->stride, array->rows, array->cols, stride_prefix(array),
                    array->ld);
-  if (!fg_extent(array->matrices, array->stride, array->rows, array->ld, array->cols, array->element_bytes, &array->bytes))
+  if (!fg_extent(array->matrices, array->stride, array->rows, array->ld, array->cols, array->element_bytes, &array->bytes) ||
+      array->bytes > most)
     return too_large(array);
   if (array->rows == 1) array->ld = array->cols;
   return FG_OK;

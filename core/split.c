@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdbool.h>
 
 static int64_t group_value(const fg_problem *full, int64_t index) {
   return full->group_type == FG_INT64 ? ((const int64_t *)full->group_values)[index]
@@ -44,12 +45,13 @@ fg_status fg_check_groups(const fg_problem *full, int64_t *blocks) {
       return fg_fail(FG_BAD_GROUPS, "group_values[%" PRId64 "] is %" PRId64 "; a count must be from 0 to %s = %" PRId64, g, value,
                      limit_name, limit);
     group_range(full, g, previous, &begin, &end);
-    if (begin < previous || end < begin || end > limit)
+    if (begin < previous || end < begin || end > limit) {
+      bool second = full->group_by == FG_BY_OFFSETS && begin >= previous; /* of a group's two offsets */
       return fg_fail(FG_BAD_GROUPS,
                      "group_values[%" PRId64 "] is %" PRId64 ", which makes group %" PRId64 " the range %" PRId64 " to %" PRId64
                      "; ranges must ascend from %" PRId64 " and end by %s = %" PRId64,
-                     full->group_by == FG_BY_OFFSETS ? g + 1 : g, full->group_by == FG_BY_OFFSETS ? end : value, g, begin, end,
-                     previous, limit_name, limit);
+                     second ? g + 1 : g, second ? end : value, g, begin, end, previous, limit_name, limit);
+    }
     if (full->kind == FG_GROUPED_K) *blocks += fg_blocks(end - begin);
     if (full->kind != FG_MASKED) previous = end;
   }
