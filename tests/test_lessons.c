@@ -1,0 +1,255 @@
+/* The lessons are what their pages say: each program runs, prints the numbers that stand in its page, keeps the skeleton that makes
+ * lessons comparable, and shows what the page's sentences claim. docs/numerics.md and its program are held to the same. */
+#include <criterion/criterion.h>
+#include <glob.h>
+#include <math.h>
+#include <regex.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+enum { PATH_BYTES = 4096, ROWS = 64, COLUMNS = 13 };
+
+static const char *path_of(const char *format, ...) {
+  static char path[PATH_BYTES];
+  va_list arguments;
+  va_start(arguments, format);
+  const int length = vsnprintf(path, sizeof path, format, arguments);
+  va_end(arguments);
+  cr_assert(length < PATH_BYTES, "a path is too long");
+  return path;
+}
+
+/* All of a stream as a string, which the caller frees. */
+static char *read_all(FILE *stream) {
+  char *text = NULL;
+  size_t length = 0;
+  for (;;) {
+    text = realloc(text, length + 4097);
+    cr_assert_not_null(text);
+    const size_t got = fread(text + length, 1, 4096, stream);
+    length += got;
+    if (got == 0) break;
+  }
+  text[length] = 0;
+  return text;
+}
+
+static char *read_file(const char *path) {
+  FILE *file = fopen(path, "r");
+  cr_assert_not_null(file, "cannot open %s", path);
+  char *text = read_all(file);
+  fclose(file);
+  return text;
+}
+
+/* What a program of the lessons prints; messages count as output, so that a warning would be seen. */
+static char *run(const char *name, const char *arguments, int want) {
+  FILE *pipe = popen(path_of("'%s/%s' %s 2>&1", FG_LESSONS_DIR, name, arguments), "r");
+  cr_assert_not_null(pipe, "cannot run %s", name);
+  char *text = read_all(pipe);
+  const int status = pclose(pipe);
+  cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == want, "%s %s ended with %d: %s", name, arguments, status, text);
+  return text;
+}
+
+/* Calls `see` with the name of each lesson, as "01_fp8". */
+static void for_each_lesson(void (*see)(const char *name)) {
+  glob_t found;
+  cr_assert_eq(glob(path_of("%s/lessons/[0-9][0-9]_*.c", FG_SOURCE_DIR), 0, NULL, &found), 0, "there are no lessons");
+  for (size_t i = 0; i < found.gl_pathc; i++) {
+    char name[64];
+    const char *file = strrchr(found.gl_pathv[i], '/') + 1;
+    cr_assert_lt(snprintf(name, sizeof name, "%.*s", (int)strcspn(file, "."), file), (int)sizeof name);
+    see(name);
+  }
+  globfree(&found);
+}
+
+static void page_has_the_numbers(const char *name, const char *page_path) {
+  char *page = read_file(page_path), *numbers = run(name, "", 0);
+  const char begin[] = "<!-- numbers:begin -->\n```\n", end[] = "```\n<!-- numbers:end -->";
+  const char *from = strstr(page, begin), *to = from ? strstr(from, end) : NULL;
+  cr_assert(from && to, "%s.md has no numbers between its markers", name);
+  from += strlen(begin);
+  cr_expect((size_t)(to - from) == strlen(numbers) && strncmp(from, numbers, strlen(numbers)) == 0,
+            "%s.md says other than its program, which prints\n%s", name, numbers);
+  free(page);
+  free(numbers);
+}
+
+static void lesson_has_the_numbers(const char *name) {
+  page_has_the_numbers(name, path_of("%s/lessons/%s.md", FG_SOURCE_DIR, name));
+}
+
+Test(lessons, numbers_in_pages_are_what_programs_print) { for_each_lesson(lesson_has_the_numbers); }
+
+Test(lessons, numerics_page_has_the_numbers_of_its_program) {
+  page_has_the_numbers("numerics", path_of("%s/docs/numerics.md", FG_SOURCE_DIR));
+}
+
+/* Each of `parts` once in text, at the beginning of a line, and in this order. */
+static void has_in_order(const char *name, const char *text, const char *const *parts) {
+  const char *from = text;
+  for (; *parts; parts++) {
+    const char *at = strstr(from, *parts);
+    cr_expect(at && (at == text || at[-1] == '\n'), "%s has no line that begins with \"%s\", or not in its place", name, *parts);
+    if (!at) return;
+    from = at + strlen(*parts);
+    cr_expect_null(strstr(from, *parts), "%s has \"%s\" twice", name, *parts);
+  }
+}
+
+static void keeps_the_skeleton(const char *name) {
+  char *program = read_file(path_of("%s/lessons/%s.c", FG_SOURCE_DIR, name));
+  has_in_order(name, program,
+               (const char *const[]){"/* Lesson ", "/* Constants: ", "/* Data: ", "/* Experiment: ", "/* Printout: ", NULL});
+  free(program);
+  char *page = read_file(path_of("%s/lessons/%s.md", FG_SOURCE_DIR, name));
+  has_in_order(name, page,
+               (const char *const[]){"# Lesson ", "## Idea\n", "## Picture\n", "## Read\n", "## Numbers\n", "## Trap\n",
+                                     "## Question\n", NULL});
+  cr_expect_not_null(strstr(page, path_of("](%s.svg)", name)), "%s.md does not show its picture", name);
+  free(page);
+  char *picture = read_file(path_of("%s/lessons/%s.svg", FG_SOURCE_DIR, name));
+  cr_expect_not_null(strstr(picture, "</svg>"), "%s.svg is not a whole picture", name);
+  free(picture);
+  char *ladder = read_file(path_of("%s/lessons/README.md", FG_SOURCE_DIR));
+  cr_expect_not_null(strstr(ladder, path_of("](%s.md)", name)), "lessons/README.md does not list %s", name);
+  free(ladder);
+}
+
+Test(lessons, keep_the_skeleton) { for_each_lesson(keeps_the_skeleton); }
+
+static void refuses(const char *name) {
+  char *text = run(name, "--draw", 2);
+  cr_expect_not_null(strstr(text, "usage: "), "%s --draw says %s", name, text);
+  free(text);
+}
+
+Test(lessons, refuse_what_they_do_not_know) { for_each_lesson(refuses); }
+
+/* Every `suite::name` in the pages is a test of this tree. */
+static void names_tests_that_exist(const char *page_path) {
+  char *page = read_file(page_path);
+  regex_t pattern;
+  regmatch_t match[3];
+  int tests = 0;
+  cr_assert_eq(regcomp(&pattern, "`([a-z0-9_]+)::([a-z0-9_]+)`", REG_EXTENDED), 0);
+  for (const char *at = page; regexec(&pattern, at, 3, match, 0) == 0; at += match[0].rm_eo, tests++) {
+    char definition[256];
+    snprintf(definition, sizeof definition, "Test(%.*s, %.*s", (int)(match[1].rm_eo - match[1].rm_so), at + match[1].rm_so,
+             (int)(match[2].rm_eo - match[2].rm_so), at + match[2].rm_so);
+    glob_t files;
+    int found = 0;
+    cr_assert_eq(glob(path_of("%s/tests/test_*.c", FG_SOURCE_DIR), 0, NULL, &files), 0);
+    for (size_t i = 0; i < files.gl_pathc && !found; i++) {
+      char *source = read_file(files.gl_pathv[i]);
+      const char *there = strstr(source, definition);
+      found = there && (there[strlen(definition)] == ')' || there[strlen(definition)] == ',');
+      free(source);
+    }
+    globfree(&files);
+    cr_expect(found, "%s names a test that is not there: %s)", page_path, definition);
+  }
+  cr_expect(tests > 0, "%s names no test", page_path);
+  regfree(&pattern);
+  free(page);
+}
+
+static void lesson_names_tests_that_exist(const char *name) {
+  char path[PATH_BYTES];
+  snprintf(path, sizeof path, "%s/lessons/%s.md", FG_SOURCE_DIR, name);
+  names_tests_that_exist(path);
+}
+
+Test(lessons, pages_name_tests_that_exist) {
+  for_each_lesson(lesson_names_tests_that_exist);
+  names_tests_that_exist(FG_SOURCE_DIR "/docs/numerics.md");
+}
+
+/* The first block of columns of what `name --plot` prints. */
+static int read_columns(const char *name, int columns, double table[ROWS][COLUMNS]) {
+  char *text = run(name, "--plot", 0), *at = text;
+  int rows = 0;
+  for (; *at && *at != '\n'; rows++) {
+    cr_assert_lt(rows, ROWS);
+    for (int c = 0; c < columns; c++) table[rows][c] = strtod(at, &at);
+    cr_assert_eq(*at, '\n', "%s --plot prints other than %d columns", name, columns);
+    at++;
+  }
+  free(text);
+  cr_assert_gt(rows, 0);
+  return rows;
+}
+
+/* Whether the page's prose, whose lines are wrapped, has the words. */
+static void page_says(const char *name, const char *words) {
+  char *page = read_file(path_of("%s/lessons/%s.md", FG_SOURCE_DIR, name));
+  for (char *at = page; *at; at++)
+    if (*at == '\n') *at = ' ';
+  cr_expect_not_null(strstr(page, words), "%s.md no longer says \"%s\"", name, words);
+  free(page);
+}
+
+/* Lesson 1: columns x, worst error of e4m3 and of e5m2 from x to 2x. */
+Test(lessons, lesson_1_shows_what_its_page_says) {
+  double table[ROWS][COLUMNS];
+  const int rows = read_columns("01_fp8", 3, table);
+  int e4m3_flat = 0, e5m2_flat = 0;
+  for (int row = 0; row < rows; row++) {
+    const double x = table[row][0];
+    if (x >= 0x1p-6 && x < 0x1p8) e4m3_flat += fabs(table[row][1] - 1.0 / 17) <= 1e-5;
+    if (x >= 0x1p-14 && x < 0x1p15) e5m2_flat += fabs(table[row][2] - 1.0 / 9) <= 1e-5;
+    if (x < 0x1p-10) cr_expect_eq(table[row][1], 1, "e4m3 does not lose everything at %g", x);
+  }
+  cr_expect_eq(e4m3_flat, 14, "e4m3 is not off by 1/17 in the 14 whole octaves from 2^-6 to 2^8");
+  cr_expect_eq(e5m2_flat, 29, "e5m2 is not off by 1/9 in the 29 whole octaves from 2^-14 to 2^15");
+  page_says("01_fp8", "at worst 1/17 = 5.88 % for e4m3 and 1/9 = 11.11 % for e5m2");
+  page_says("01_fp8", "2^-6 to 448 for e4m3");
+
+  char *text = run("01_fp8", "", 0);
+  static const char *const facts[] = {
+      "e4m3: 254 finite codes (2 of them zero), 0 infinite, 2 NaN. Largest 448. 254 finite codes come",
+      "e5m2: 248 finite codes (2 of them zero), 2 infinite, 6 NaN. Largest 57344. 248 finite codes",
+      "\n          17           16 0x58           16 0x4C",
+      "\n          19           20 0x5A           20 0x4D",
+      "\n0.0009765626  0.001953125 0x01",
+      "\n0.0009765625            0 0x00",
+      "\n         inf          448 0x7E        57344 0x7B",
+      "\n         nan          nan 0x7F          nan 0x7F"};
+  for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+    cr_expect_not_null(strstr(text, facts[i]), "lesson 1 does not print \"%s\"", facts[i]);
+  free(text);
+}
+
+/* Lesson 2: columns outliers, then error of tokens, error of the matrix, zeros for e4m3 with one scale, e4m3 fine-grained, e5m2 with
+ * one scale, e5m2 fine-grained. Row p has outliers of 2^p. */
+Test(lessons, lesson_2_shows_what_its_page_says) {
+  enum { ONE = 1, FINE = 4, E5M2_ONE = 7, E5M2_FINE = 10, MATRIX = 1, ZEROS = 2, LAST = 20 };
+  double table[ROWS][COLUMNS];
+  cr_assert_eq(read_columns("02_scaling", 13, table), LAST + 1);
+  for (int p = 0; p <= LAST; p++) {
+    const double *row = table[p];
+    cr_expect_eq(row[0], ldexp(1, p));
+    cr_expect(fabs(row[FINE] - 3.7) <= 0.1 && fabs(row[E5M2_FINE] - 7.3) <= 0.1 && fabs(row[E5M2_ONE] - 7.4) <= 0.1,
+              "at 2^%d the ways that the page calls level are not: %g %g %g", p, row[FINE], row[E5M2_ONE], row[E5M2_FINE]);
+    cr_expect((p < 13) == (row[ONE] <= 1.05 * row[FINE]), "at 2^%d one scale makes %g %% in e4m3", p, row[ONE]);
+    cr_expect((p < 15) == (row[ONE] <= row[E5M2_ONE]), "at 2^%d one scale makes %g %% in e4m3, %g %% in e5m2", p, row[ONE],
+              row[E5M2_ONE]);
+    cr_expect(row[FINE + ZEROS] <= 1 && row[E5M2_ONE + ZEROS] <= 1 && row[E5M2_FINE + ZEROS] <= 1);
+  }
+  cr_expect(table[LAST][ONE + ZEROS] >= 99.95 && table[LAST][ONE] >= 100 * 62 / 64.0);
+  cr_expect(fabs(table[LAST][ONE + MATRIX] - 2.77) <= 0.005 && table[LAST][ONE + MATRIX] <= table[0][ONE + MATRIX]);
+  page_says("02_scaling", "both make 3.7 % of error in e4m3 and 7.3 to 7.4 % in e5m2");
+  page_says("02_scaling", "From 2^13 on, e4m3 with one scale");
+  page_says("02_scaling", "From 2^15 on even e5m2 with one scale is better");
+  page_says("02_scaling",
+            "has lost 100.0 % of the activations and the results of 62 of 64 tokens, and the error of the matrix is 2.77 %");
+
+  char *text = run("02_scaling", "", 0);
+  cr_expect_not_null(strstr(text, "\n0 elements of D further from fg_exact()'s value than its bound\n"));
+  free(text);
+}
