@@ -63,7 +63,7 @@ void json_print(json_t *object); /* takes the reference */
 #define OPTION_JSON(json)                                                                                                        \
   { "json", '\0', POPT_ARG_NONE, &(json), 0, "print one JSON object", NULL }
 #define OPTION_THREADS(threads)                                                                                                  \
-  { "threads", '\0', POPT_ARG_INT, &(threads), 0, "use at most N threads (default: all)", "N" }
+  { "threads", '\0', POPT_ARG_STRING, &(threads), 0, "use at most N threads (default: all)", "N" }
 
 /* Reads the options and up to `most` other arguments, which must be at least `least`; returns how many. Handles --help. */
 int parse(const struct command *command, int argc, const char **argv, struct poptOption *options, int least, int most,
@@ -76,6 +76,7 @@ const char *level_name(fg_level level);
 const char *scaling_name(fg_scaling scaling); /* "1x128" */
 const char *type_name(fg_type type);          /* as safetensors has it: "F8_E4M3" */
 int64_t type_bytes(fg_type type);
+int threads_option(const char *count); /* 0 for NULL: all */
 fg_context *make_context(int threads);
 
 /* operands.c: matrices of files, ready for the library. */
@@ -91,6 +92,7 @@ struct source {
 struct tensor_file *file_open(const char *path); /* mapped until the process ends */
 struct source source_find(const char *spec);
 const char *split_spec(const char *spec, const char **path); /* the name in FILE:NAME, NULL if there is none */
+const char *dtype_of(const struct tensor *tensor);           /* "F32", whether the file says F32 or <f4 */
 const char *shape_of(const struct tensor *tensor);           /* "[512, 7168]" */
 const void *packed_data(const struct source *source);        /* row-major and aligned: the map itself, or else a copy */
 
@@ -102,13 +104,12 @@ const struct tensor *scales_beside(const struct tensor_file *file, const struct 
 /* A or B. Found first, so that shapes can be compared before anything is read; FP8 then comes straight from the map, and asked
  * scaling and type must be the file's; floats are quantised as asked, or else to `otherwise` and e4m3. */
 struct factor {
-  const char *option; /* "--a" */
   struct source source;
   int64_t rows, cols;
   bool quantised; /* here, from floats */
   fg_operand fp8; /* packed */
 };
-struct factor factor_find(const char *option, const char *spec);
+struct factor factor_find(const char *spec);
 void require_same_k(const struct factor *a, const struct factor *b);
 void factor_load(fg_context *context, struct factor *factor, fg_scaling asked, fg_scaling otherwise, fg_type type);
 

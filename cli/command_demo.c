@@ -85,7 +85,7 @@ static struct side load_side(fg_context *context, struct factor *factor) {
 }
 
 static struct layer load_layer(fg_context *context, const char *x_spec, const char *w_spec) {
-  struct factor x = factor_find("--a", x_spec), w = factor_find("--b", w_spec);
+  struct factor x = factor_find(x_spec), w = factor_find(w_spec);
   require_same_k(&x, &w);
   return (struct layer){load_side(context, &x), load_side(context, &w), false};
 }
@@ -331,11 +331,11 @@ static void parse_size(const char *size, int64_t *m, int64_t *n, int64_t *k) {
 }
 
 static enum outcome run(const struct command *command, int argc, const char **argv) {
-  const char *size = NULL, *specs[2];
-  int threads = 0, json = 0;
+  const char *size = NULL, *threads_text = NULL, *specs[2];
+  int json = 0;
   struct poptOption options[] = {
       {"size", '\0', POPT_ARG_STRING, &size, 0, "of the layer that is made (default: 512x2048x7168)", "MxNxK"},
-      OPTION_THREADS(threads),
+      OPTION_THREADS(threads_text),
       OPTION_JSON(json),
       OPTIONS_END};
   int given = parse(command, argc, argv, options, 0, 2, specs);
@@ -343,6 +343,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   if (given && size) fail(BAD_USAGE, "--size is of the layer that is made; X and W have their own");
   int64_t m = 512, n = 2048, k = 7168;
   if (size) parse_size(size, &m, &n, &k);
+  int threads = threads_option(threads_text);
   fg_context *context = make_context(threads);
   struct layer layer = given ? load_layer(context, specs[0], specs[1]) : make_layer(m, n, k);
   if (!json) {

@@ -10,8 +10,8 @@ static json_t *describe(const struct factor *factor) {
 
 static enum outcome run(const struct command *command, int argc, const char **argv) {
   struct multiplication of = {0};
-  const char *out_spec = NULL, *level = NULL, *out_type = NULL;
-  int threads = 0, json = 0;
+  const char *out_spec = NULL, *level = NULL, *out_type = NULL, *threads = NULL;
+  int json = 0;
   struct poptOption options[] = {
       OPTION_MULTIPLICATION(of),
       {"out", '\0', POPT_ARG_STRING, &out_spec, 0, "where D [m, n] goes; .npy holds it as float32", "D.npy|D.safetensors:NAME"},
@@ -23,7 +23,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   parse(command, argc, argv, options, 0, 0, NULL);
   fg_level asked = level_option("--level", level);
   fg_type type = out_type_option("--out-type", out_type);
-  fg_context *context = make_context(threads);
+  fg_context *context = make_context(threads_option(threads));
   struct output out = output_find("--out", out_spec, true);
   if (type == FG_DEFAULT_TYPE) type = out.name ? FG_BF16 : FG_FP32;
   require(fg_can_run(context, asked), "");

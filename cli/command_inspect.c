@@ -21,7 +21,7 @@ struct view {
 };
 
 struct statistics {
-  int64_t zeros, subnormals, infinities, nans, saturated;
+  int64_t zeros, subnormals, infinities, nans, at_largest;
   double amax, min_nonzero; /* of the finite; min_nonzero 0: all are zero */
 };
 
@@ -90,7 +90,7 @@ static struct statistics look(fg_context *context, const struct view *view) {
       s.zeros += magnitude == 0;
       if (!(magnitude > 0) || isinf(magnitude)) continue;
       s.subnormals += magnitude < smallest_normal[type];
-      s.saturated += magnitude == largest[type];
+      s.at_largest += magnitude == largest[type];
       if (magnitude > s.amax) s.amax = magnitude;
       if (magnitude < s.min_nonzero) s.min_nonzero = magnitude;
     }
@@ -150,13 +150,13 @@ static const char *about_scales(const struct tensor_file *file, const struct ten
   fg_scaling scaling;
   const struct tensor *scales = scales_beside(file, tensor, FG_DEFAULT_SCALING, &scaling);
   if (!scales) return "none beside it";
-  return scaling == FG_DEFAULT_SCALING ? text("%s %s do not fit", scales->dtype, shape_of(scales)) : scaling_name(scaling);
+  return scaling == FG_DEFAULT_SCALING ? text("%s %s do not fit", dtype_of(scales), shape_of(scales)) : scaling_name(scaling);
 }
 
 static json_t *json_tensor(const struct tensor_file *file, const struct tensor *tensor) {
   const char *scales = is_fp8(tensor->type) ? about_scales(file, tensor) : NULL;
   const struct tensor *scaled = scaled_by(file, tensor);
-  return json_pack("{so ss so sI so so}", "name", json_text(tensor->name), "type", tensor->dtype, "shape", json_shape(tensor),
+  return json_pack("{so ss so sI so so}", "name", json_text(tensor->name), "type", dtype_of(tensor), "shape", json_shape(tensor),
                    "bytes", tensor->bytes, "scaling", scales ? json_text(scales) : json_null(), "scales_of",
                    scaled ? json_text(scaled->name) : json_null());
 }
@@ -174,7 +174,7 @@ static void list_tensors(const struct tensor_file *file, int json) {
   for (int i = 0; i < count; i++) {
     const struct tensor *tensor = tensor_file_get(file, i);
     table_cell(table, "%s", *tensor->name ? tensor->name : "(unnamed)");
-    table_cell(table, "%s%s", tensor->dtype, tensor->fortran_order ? ", Fortran order" : "");
+    table_cell(table, "%s%s", dtype_of(tensor), tensor->fortran_order ? ", Fortran order" : "");
     table_cell(table, "%s", shape_of(tensor));
     table_cell(table, "%" PRId64, tensor->bytes);
     table_cell(table, "%s", about_scales(file, tensor));
@@ -208,7 +208,7 @@ static void print_tensor(const struct source *source, const struct statistics *s
     table_cell(table, __VA_ARGS__);                                                                                              \
   } while (0)
   LINE("tensor", "%s", source->spec);
-  LINE("type", "%s", tensor->dtype);
+  LINE("type", "%s", dtype_of(tensor));
   LINE("shape", "%s, %" PRId64 " bytes", shape_of(tensor), tensor->bytes);
   const char *scales = about_scales(source->file, tensor);
   if (*scales) LINE("scales", "%s", scales);
@@ -223,7 +223,7 @@ static void print_tensor(const struct source *source, const struct statistics *s
   LINE("least |x| > 0", "%.9g", s->min_nonzero);
   LINE("zeros", "%" PRId64, s->zeros);
   LINE("subnormal", "%" PRId64, s->subnormals);
-  if (is_fp8(tensor->type)) LINE("at the largest", "%" PRId64 " (saturated, if more than one a group)", s->saturated);
+  if (is_fp8(tensor->type)) LINE(tensor->type == FG_E4M3 ? "at +-448" : "at +-57344", "%" PRId64, s->at_largest);
   LINE("infinite", "%" PRId64, s->infinities);
   LINE("NaN", "%" PRId64, s->nans);
 #undef LINE
@@ -250,7 +250,7 @@ static json_t *json_details(const struct source *source, const struct statistics
                                   json_number((double)range->most), "not_finite", range->not_finite));
   if (!s) return json;
   json_object_update_new(json, json_pack("{sf sf sI sI sI sI sI}", "amax", s->amax, "min_nonzero", s->min_nonzero, "zeros",
-                                         s->zeros, "subnormals", s->subnormals, "saturated", s->saturated, "infinities",
+                                         s->zeros, "subnormals", s->subnormals, "at_largest", s->at_largest, "infinities",
                                          s->infinities, "nans", s->nans));
   if (!errors) return json;
   json_t *tried = json_object();
@@ -262,14 +262,13 @@ static json_t *json_details(const struct source *source, const struct statistics
   return json;
 }
 
-static void inspect_tensor(const struct source *source, int threads, int json) {
+static void inspect_tensor(const struct source *source, fg_context *context, int json) {
   const struct tensor *tensor = source->tensor;
   struct statistics statistics;
   struct quantisation_error errors[SCALINGS];
   struct scale_range range;
   bool known = tensor->type != FG_DEFAULT_TYPE, tried = false, scaled = false;
   if (known) {
-    fg_context *context = make_context(threads);
     struct view view = view_of(source);
     statistics = look(context, &view);
     tried = !is_fp8(tensor->type) && statistics.nans + statistics.infinities == 0;
@@ -289,15 +288,16 @@ static void inspect_tensor(const struct source *source, int threads, int json) {
 }
 
 static enum outcome run(const struct command *command, int argc, const char **argv) {
-  int threads = 0, json = 0;
-  const char *spec, *path;
+  const char *threads = NULL, *spec, *path;
+  int json = 0;
   struct poptOption options[] = {OPTION_THREADS(threads), OPTION_JSON(json), OPTIONS_END};
   parse(command, argc, argv, options, 1, 1, &spec);
+  fg_context *context = make_context(threads_option(threads));
   const char *name = split_spec(spec, &path);
   struct source source = name ? source_find(spec) : (struct source){printable(spec), file_open(path), NULL};
   if (!name && tensor_file_count(source.file) == 1) source.tensor = tensor_file_get(source.file, 0);
   if (source.tensor)
-    inspect_tensor(&source, threads, json);
+    inspect_tensor(&source, context, json);
   else
     list_tensors(source.file, json);
   return DONE;

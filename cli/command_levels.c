@@ -42,8 +42,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   json_decref(rows);
   table_print(table);
   for (int memory = 0; memory < 2; memory++)
-    if (reasons[memory])
-      printf("%s%s: %s\n", memory == 0 || !reasons[0] ? "\n" : "", memory == 0 ? "host" : "CUDA", reasons[memory]);
+    if (reasons[memory]) printf("%snot here: %s\n", memory == 0 || !reasons[0] ? "\n" : "", reasons[memory]);
   return DONE;
 }
 

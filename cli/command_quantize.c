@@ -11,12 +11,12 @@ static void require_floats(const struct source *source) {
     fail(BAD_INPUT, "%s has shape %s; it must have two dimensions, or three for a stack of matrices", source->spec,
          shape_of(tensor));
   if (tensor->type == FG_DEFAULT_TYPE || type_bytes(tensor->type) == 1)
-    fail(BAD_INPUT, "%s is %s; it must be F32, F16 or BF16", source->spec, tensor->dtype);
+    fail(BAD_INPUT, "%s is %s; it must be F32, F16 or BF16", source->spec, dtype_of(tensor));
 }
 
 static enum outcome run(const struct command *command, int argc, const char **argv) {
-  const char *in = NULL, *out_spec = NULL, *scaling_text = NULL, *type_text = NULL;
-  int ue8m0 = 0, threads = 0, json = 0;
+  const char *in = NULL, *out_spec = NULL, *scaling_text = NULL, *type_text = NULL, *threads = NULL;
+  int ue8m0 = 0, json = 0;
   struct poptOption options[] = {
       {"in", '\0', POPT_ARG_STRING, &in, 0, "what is quantised: X.npy or FILE.safetensors:NAME", "X"},
       {"out", '\0', POPT_ARG_STRING, &out_spec, 0, "where NAME and NAME_scale_inv go", "Q.safetensors:NAME"},
@@ -33,7 +33,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   fg_type type = fp8_option("--type", type_text);
   if (scaling == FG_DEFAULT_SCALING) scaling = FG_1X128;
   if (type == FG_DEFAULT_TYPE) type = FG_E4M3;
-  fg_context *context = make_context(threads);
+  fg_context *context = make_context(threads_option(threads));
   struct output out = output_find("--out", out_spec, false);
   struct source source = source_find(in);
   require_floats(&source);
@@ -67,12 +67,12 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   char error[TENSOR_ERROR_BYTES];
   if (!safetensors_write(out.path, written, 2, error)) fail(NOT_WRITTEN, "%s", error);
   if (json) {
-    json_print(json_pack("{so ss so so ss ss so sb sf}", "in", json_text(source.spec), "in_type", x->dtype, "out",
+    json_print(json_pack("{so ss so so ss ss so sb sf}", "in", json_text(source.spec), "in_type", dtype_of(x), "out",
                          json_text(out.spec), "shape", json_shape(x), "type", type_name(type), "scaling", scaling_name(scaling),
                          "scale_shape", json_shape(scales), "ue8m0", ue8m0, "seconds", seconds));
     return DONE;
   }
-  printf("%s %s %s as %s with %s scales %s in %.3g s\n", source.spec, x->dtype, shape_of(x), type_name(type),
+  printf("%s %s %s as %s with %s scales %s in %.3g s\n", source.spec, dtype_of(x), shape_of(x), type_name(type),
          scaling_name(scaling), shape_of(scales), seconds);
   printf("%s and %s hold them\n", out.spec, scales->name);
   return DONE;

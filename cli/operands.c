@@ -74,6 +74,10 @@ struct source source_find(const char *spec) {
   return (struct source){printable(spec), file, found};
 }
 
+const char *dtype_of(const struct tensor *tensor) {
+  return tensor->type == FG_DEFAULT_TYPE ? tensor->dtype : type_name(tensor->type);
+}
+
 const char *shape_of(const struct tensor *tensor) {
   char *shape = text("[");
   for (int i = 0; i < tensor->rank; i++) shape = text("%s%s%" PRId64, shape, i ? ", " : "", tensor->shape[i]);
@@ -138,7 +142,7 @@ const struct tensor *scales_beside(const struct tensor_file *file, const struct 
 fg_operand quantise(fg_context *context, const fg_operand *from, int64_t groups, int64_t rows, int64_t cols, fg_type type,
                     fg_scaling scaling, unsigned flags, const char *about) {
   fg_result to = {.type = type, .scaling = scaling};
-  to.data = claim(groups * rows, cols ? cols : 1, "the FP8 codes");
+  to.data = claim_matrix(groups * rows, cols, 1, "the FP8 codes");
   to.scale = claim(groups * scale_count(scaling, rows, cols), sizeof *to.scale, "the scales");
   if (groups * rows * cols == 0) /* nothing to quantise, but a matrix without elements may still have its one scale */
     for (int64_t i = 0; i < groups * scale_count(scaling, rows, cols); i++) to.scale[i] = 1;
@@ -158,23 +162,23 @@ void to_float(fg_context *context, fg_type type, const void *data, int64_t first
 /* The FP8 tensor and its scales straight from the map. */
 static void use_codes(struct factor *factor, fg_scaling asked, fg_type type) {
   const struct tensor *tensor = factor->source.tensor;
-  const char *spec = factor->source.spec, *letter = factor->option + 2;
+  const char *spec = factor->source.spec;
   if (type != FG_DEFAULT_TYPE && type != tensor->type)
-    fail(BAD_INPUT, "--type-%s asks for %s, but %s is %s already", letter, type_name(type), spec, tensor->dtype);
+    fail(BAD_INPUT, "%s is %s already; it cannot become %s", spec, dtype_of(tensor), type_name(type));
   fg_scaling scaling;
   const struct tensor *scales = scales_beside(factor->source.file, tensor, asked, &scaling);
   if (scaling == FG_DEFAULT_SCALING) {
     int64_t blocks = blocks_of(factor->cols);
-    const char *found = scales ? text("'%s' is %s %s", scales->name, scales->dtype, shape_of(scales))
+    const char *found = scales ? text("'%s' is %s %s", scales->name, dtype_of(scales), shape_of(scales))
                                : text("there is no '%s%s' beside it", tensor->name, scale_suffix);
     fail(BAD_INPUT,
          "%s is %s %s, but %s; its scales must be F32, [%" PRId64 ", %" PRId64 "] (1x128), [%" PRId64 ", %" PRId64
          "] (128x128) or [1] (tensor)",
-         spec, tensor->dtype, shape_of(tensor), found, factor->rows, blocks, blocks_of(factor->rows), blocks);
+         spec, dtype_of(tensor), shape_of(tensor), found, factor->rows, blocks, blocks_of(factor->rows), blocks);
   }
   if (asked != FG_DEFAULT_SCALING && asked != scaling)
-    fail(BAD_INPUT, "--scaling-%s asks for %s, but '%s' is %s: %s", letter, scaling_name(asked), scales->name, shape_of(scales),
-         scaling_name(scaling));
+    fail(BAD_INPUT, "%s has scales of %s, which is %s; they cannot become %s", spec, shape_of(scales), scaling_name(scaling),
+         scaling_name(asked));
   struct source beside = {text("the scales of %s", spec), factor->source.file, scales};
   factor->fp8 = (fg_operand){.data = packed_data(&factor->source),
                              .scale = packed_data(&beside),
@@ -183,20 +187,19 @@ static void use_codes(struct factor *factor, fg_scaling asked, fg_type type) {
                              .ld = factor->cols};
 }
 
-static struct source matrix_find(const char *option, const char *spec) {
+static struct source matrix_find(const char *spec) {
   struct source source = source_find(spec);
   const struct tensor *tensor = source.tensor;
-  if (tensor->rank != 2)
-    fail(BAD_INPUT, "%s %s has shape %s; it must have two dimensions", option, source.spec, shape_of(tensor));
+  if (tensor->rank != 2) fail(BAD_INPUT, "%s has shape %s; it must have two dimensions", source.spec, shape_of(tensor));
   if (tensor->type == FG_DEFAULT_TYPE)
-    fail(BAD_INPUT, "%s %s is %s; it must be F32, F16, BF16, F8_E4M3 or F8_E5M2", option, source.spec, tensor->dtype);
+    fail(BAD_INPUT, "%s is %s; it must be F32, F16, BF16, F8_E4M3 or F8_E5M2", source.spec, dtype_of(tensor));
   return source;
 }
 
-struct factor factor_find(const char *option, const char *spec) {
-  struct source source = matrix_find(option, spec);
+struct factor factor_find(const char *spec) {
+  struct source source = matrix_find(spec);
   bool is_fp8 = type_bytes(source.tensor->type) == 1;
-  return (struct factor){option, source, source.tensor->shape[0], source.tensor->shape[1], !is_fp8, {0}};
+  return (struct factor){source, source.tensor->shape[0], source.tensor->shape[1], !is_fp8, {0}};
 }
 
 void require_same_k(const struct factor *a, const struct factor *b) {
@@ -221,20 +224,23 @@ fg_problem read_problem(fg_context *context, struct multiplication *of) {
   if (!of->b_spec) fail(BAD_USAGE, "--b is missing; it names the file of B [n, k]");
   fg_scaling a_scaling = scaling_option("--scaling-a", of->a_scaling), b_scaling = scaling_option("--scaling-b", of->b_scaling);
   fg_type a_type = fp8_option("--type-a", of->a_type), b_type = fp8_option("--type-b", of->b_type);
-  of->a = factor_find("--a", of->a_spec);
-  of->b = factor_find("--b", of->b_spec);
+  of->a = factor_find(of->a_spec);
+  of->b = factor_find(of->b_spec);
   require_same_k(&of->a, &of->b);
+  fg_problem problem = {.m = of->a.rows, .n = of->b.rows, .k = of->a.cols};
+  if (of->c_spec) {
+    struct source c = matrix_find(of->c_spec);
+    if (type_bytes(c.tensor->type) == 1) fail(BAD_INPUT, "%s is %s; it must be F32, F16 or BF16", c.spec, dtype_of(c.tensor));
+    if (c.tensor->shape[0] != problem.m || c.tensor->shape[1] != problem.n)
+      fail(BAD_INPUT, "%s has shape %s; C must be [%" PRId64 ", %" PRId64 "], as D", c.spec, shape_of(c.tensor), problem.m,
+           problem.n);
+    problem.c = (fg_operand){.data = packed_data(&c), .type = c.tensor->type, .ld = problem.n};
+  }
   double start = seconds_now();
   factor_load(context, &of->a, a_scaling, FG_1X128, a_type);
   factor_load(context, &of->b, b_scaling, FG_128X128, b_type);
   of->load_seconds = seconds_now() - start;
-  fg_problem problem = {.m = of->a.rows, .n = of->b.rows, .k = of->a.cols, .a = of->a.fp8, .b = of->b.fp8};
-  if (!of->c_spec) return problem;
-  struct source c = matrix_find("--c", of->c_spec);
-  if (type_bytes(c.tensor->type) == 1) fail(BAD_INPUT, "--c %s is %s; it must be F32, F16 or BF16", c.spec, c.tensor->dtype);
-  if (c.tensor->shape[0] != problem.m || c.tensor->shape[1] != problem.n)
-    fail(BAD_INPUT, "--c %s has shape %s; D is [%" PRId64 ", %" PRId64 "], and C must be, too", c.spec, shape_of(c.tensor),
-         problem.m, problem.n);
-  problem.c = (fg_operand){.data = packed_data(&c), .type = c.tensor->type, .ld = problem.n};
+  problem.a = of->a.fp8;
+  problem.b = of->b.fp8;
   return problem;
 }

@@ -16,8 +16,9 @@ static void adopt_strings(const struct poptOption *options) {
 
 int parse(const struct command *command, int argc, const char **argv, struct poptOption *options, int least, int most,
           const char **arguments) {
+  struct poptOption help[] = {{"help", 'h', POPT_ARG_NONE, NULL, 'h', "show this help", NULL}, OPTIONS_END};
   struct poptOption all[] = {{NULL, '\0', POPT_ARG_INCLUDE_TABLE, options, 0, NULL, NULL},
-                             {"help", 'h', POPT_ARG_NONE, NULL, 'h', "show this help", NULL},
+                             {NULL, '\0', POPT_ARG_INCLUDE_TABLE, help, 0, NULL, NULL},
                              OPTIONS_END};
   const char **own = claim(argc + 1, sizeof *own, "the arguments");
   memcpy(own, argv, (size_t)argc * sizeof *own);
@@ -105,8 +106,17 @@ const char *type_name(fg_type type) {
 
 int64_t type_bytes(fg_type type) { return type == FG_FP32 ? 4 : type == FG_BF16 || type == FG_FP16 ? 2 : 1; }
 
+int threads_option(const char *count) {
+  enum { MOST_THREADS = 4096 };
+  if (!count) return 0;
+  char *end;
+  long threads = strtol(count, &end, 10);
+  if (end == count || *end || threads < 0 || threads > MOST_THREADS)
+    fail(BAD_USAGE, "--threads is '%s'; it must be from 1 to %d, or 0 for all", count, MOST_THREADS);
+  return (int)threads;
+}
+
 fg_context *make_context(int threads) {
-  if (threads < 0) fail(BAD_USAGE, "--threads is %d; it must be 1 or more, or 0 for all", threads);
   static fg_context *context;
   require(fg_context_create(&context, &(fg_context_options){.threads = threads}), "");
   return context;

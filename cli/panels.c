@@ -35,7 +35,7 @@ static int64_t panel_length(int64_t length, double products_each, double product
 double multiply(fg_context *context, const fg_problem *problem, const char *what) {
   bool along_n = problem->n > problem->m, slow = problem->level == FG_EXACT || problem->level == FG_REFERENCE;
   int64_t all = along_n ? problem->n : problem->m, other = along_n ? problem->m : problem->n;
-  int64_t length = panel_length(all, (double)other * (double)problem->k, slow ? 0x1p32 : 0x1p36);
+  int64_t length = panel_length(all, (double)other * (double)problem->k, slow ? 0x1p31 : 0x1p36);
   double start = seconds_now();
   int64_t first = 0;
   do { /* once even for nothing, so that what cannot run says so */
@@ -62,7 +62,7 @@ struct verdict judge(fg_context *context, const fg_problem *problem, const void 
                      const char *what) {
   struct verdict verdict = {.elements = problem->m * problem->n, .ratio = problem->m * problem->n > 0 ? -1 : 0};
   int64_t n = problem->n, most = n > 0 ? ((1 << 21) / n / BLOCK + 1) * BLOCK : problem->m;
-  int64_t length = panel_length(problem->m, (double)n * (double)problem->k, 0x1p32);
+  int64_t length = panel_length(problem->m, (double)n * (double)problem->k, 0x1p31);
   if (length > most) length = most;
   double *value = claim(length * n, sizeof *value, "exact values"), *bound = claim(length * n, sizeof *bound, "bounds");
   float *panel_d = claim(length * n, sizeof *panel_d, "a panel of D");

@@ -1,0 +1,898 @@
+/* The program as a user has it: command lines, their exit codes, what they print, and what they leave in a folder of their own.
+ *
+ * Each test runs in a process and a folder of its own, with the files that make_files() writes byte by byte. */
+#define _XOPEN_SOURCE 700
+#include "finegemm.h"
+#include "tensor_file.h"
+
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { M = 37, N = 150, K = 300, KB = 3 };
+
+/* --- Files. */
+
+static uint64_t random_state = 1;
+
+static uint64_t next_bits(void) {
+  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+  return random_state >> 33;
+}
+
+static float next_float(void) { return (float)(int64_t)(next_bits() & 0xFFFFF) * 0x1p-18f - 2; }
+
+static void write_bytes(const char *path, const void *bytes, size_t count, bool more) {
+  FILE *file = fopen(path, more ? "ab" : "wb");
+  cr_assert(file && fwrite(bytes, 1, count, file) == count && fclose(file) == 0, "%s", path);
+}
+
+/* `shape` as in "37, 300". */
+static void write_npy(const char *path, const char *descr, bool fortran, const char *shape, const void *data, size_t bytes) {
+  char header[128];
+  memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10);
+  memset(header + 10, ' ', 118);
+  int length = snprintf(header + 10, 118, "{'descr': '%s', 'fortran_order': %s, 'shape': (%s), }", descr,
+                        fortran ? "True" : "False", shape);
+  header[10 + length] = ' ';
+  header[127] = '\n';
+  write_bytes(path, header, 128, false);
+  write_bytes(path, data, bytes, true);
+}
+
+struct piece {
+  const char *name, *dtype, *shape;
+  const void *data;
+  size_t bytes;
+};
+
+/* The header is padded so that the data begins at a multiple of 8, plus `shift` bytes. */
+static void write_safetensors(const char *path, const struct piece *pieces, int count, int shift) {
+  char header[4096] = "{";
+  size_t used = 1, offset = 0;
+  for (int i = 0; i < count; i++) {
+    used += (size_t)snprintf(header + used, sizeof header - used,
+                             "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}", i ? "," : "",
+                             pieces[i].name, pieces[i].dtype, pieces[i].shape, offset, offset + pieces[i].bytes);
+    offset += pieces[i].bytes;
+  }
+  header[used++] = '}';
+  while (used % 8 != (size_t)shift) header[used++] = ' ';
+  uint64_t length = used;
+  write_bytes(path, &length, 8, false);
+  write_bytes(path, header, used, true);
+  for (int i = 0; i < count; i++) write_bytes(path, pieces[i].data, pieces[i].bytes, true);
+}
+
+static float x[M * K], w[N * K], c[M * N];
+static uint8_t x8[M * K], w8[N * K];
+static float x_scale[M * KB], w_scale[N * KB]; /* as many as any scaling wants */
+
+static void make_files(void) {
+  static float transposed[N * K], spoilt[M * K];
+  for (int i = 0; i < M * K; i++) x[i] = next_float();
+  for (int i = 0; i < N * K; i++) w[i] = next_float();
+  for (int i = 0; i < M * N; i++) c[i] = next_float();
+  for (int i = 0; i < M * K; i++) x8[i] = (uint8_t)((next_bits() & 0x80) | next_bits() % 0x7C); /* finite in both types */
+  for (int i = 0; i < N * K; i++) w8[i] = (uint8_t)((next_bits() & 0x80) | next_bits() % 0x7C);
+  for (int i = 0; i < M * KB; i++) x_scale[i] = 0.01f * (float)(1 + next_bits() % 100);
+  for (int i = 0; i < N * KB; i++) w_scale[i] = 0.01f * (float)(1 + next_bits() % 100);
+  for (int i = 0; i < N; i++)
+    for (int l = 0; l < K; l++) transposed[l * N + i] = w[i * K + l];
+  memcpy(spoilt, x, sizeof x);
+  spoilt[5 * K + 7] = NAN;
+  write_npy("x.npy", "<f4", false, "37, 300", x, sizeof x);
+  write_npy("w.npy", "<f4", false, "150, 300", w, sizeof w);
+  write_npy("wf.npy", "<f4", true, "150, 300", transposed, sizeof transposed);
+  write_npy("wt.npy", "<f4", false, "300, 150", transposed, sizeof transposed);
+  write_npy("c.npy", "<f4", false, "37, 150", c, sizeof c);
+  write_npy("nan.npy", "<f4", false, "37, 300", spoilt, sizeof spoilt);
+  write_npy("ints.npy", "<i4", false, "37, 300", x, sizeof x);
+  write_npy("vector.npy", "<f4", false, "300,", x, K * sizeof *x);
+  write_npy("short.npy", "<f4", false, "37, 300", x, 100);
+  write_npy("empty.npy", "<f4", false, "0, 300", x, 0);
+  write_npy("tall.npy", "<f4", false, "1099511627776, 0", x, 0);
+  write_npy("tall2.npy", "<f4", false, "4398046511104, 0", x, 0);
+  const struct piece fp8[] = {
+      {"a", "F8_E4M3", "37,300", x8, sizeof x8},        {"a_scale_inv", "F32", "37,3", x_scale, sizeof x_scale},
+      {"bare", "F8_E4M3", "150,300", w8, sizeof w8},    {"half", "F8_E4M3", "150,300", w8, sizeof w8},
+      {"half_scale_inv", "F16", "2,3", w_scale, 12},    {"odd", "F8_E4M3", "150,300", w8, sizeof w8},
+      {"odd_scale_inv", "F32", "3,2", w_scale, 24},     {"w.weight", "F8_E4M3", "150,300", w8, sizeof w8},
+      {"w.weight_scale_inv", "F32", "2,3", w_scale, 24}};
+  write_safetensors("fp8.safetensors", fp8, sizeof fp8 / sizeof *fp8, 0);
+  write_safetensors("one.safetensors", &fp8[7], 2, 0);
+  const struct piece floats[] = {{"w", "F32", "150,300", w, sizeof w}};
+  write_safetensors("shifted.safetensors", floats, 1, 1);
+  write_safetensors("none.safetensors", NULL, 0, 0);
+  write_bytes("garbage.safetensors", "this is no header", 17, false);
+  cr_assert(mkdir("folder.npy", 0700) == 0);
+}
+
+/* --- Running. */
+
+static char folder[512], prints[512]; /* where the test works; where stdout and stderr go */
+
+static void enter(void) {
+  const char *temporary = getenv("TMPDIR") ? getenv("TMPDIR") : P_tmpdir;
+  snprintf(folder, sizeof folder, "%s/test_cli_XXXXXX", temporary);
+  snprintf(prints, sizeof prints, "%s/test_cli_XXXXXX", temporary);
+  cr_assert(mkdtemp(folder) && mkdtemp(prints) && chdir(folder) == 0);
+  cr_assert(setenv("FINEGEMM", FINEGEMM_PROGRAM, 1) == 0);
+  make_files();
+}
+
+static void leave_folder(void) {
+  char command[1100];
+  snprintf(command, sizeof command, "cd / && rm -rf '%s' '%s'", folder, prints);
+  cr_assert(system(command) == 0);
+}
+
+static char *read_file(const char *path) {
+  FILE *file = fopen(path, "rb");
+  cr_assert(file, "%s", path);
+  size_t used = 0, room = 1 << 16;
+  char *bytes = malloc(room);
+  for (size_t got; (got = fread(bytes + used, 1, room - used - 1, file)) > 0;)
+    if ((used += got) + 1 == room) bytes = realloc(bytes, room *= 2);
+  fclose(file);
+  bytes[used] = '\0';
+  return bytes;
+}
+
+struct answer {
+  int code; /* minus the signal, if one ended it */
+  char *out, *err;
+};
+
+/* A line for the shell; "finegemm" at its beginning, or after a ';', is the program. */
+static struct answer run(const char *line) {
+  char command[4096], path[600];
+  snprintf(command, sizeof command, "finegemm() { \"$FINEGEMM\" \"$@\"; }; { %s\n} >'%s/out' 2>'%s/err' </dev/null", line, prints,
+           prints);
+  int status = system(command);
+  snprintf(path, sizeof path, "%s/out", prints);
+  char *out = read_file(path);
+  snprintf(path, sizeof path, "%s/err", prints);
+  return (struct answer){WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), out, read_file(path)};
+}
+
+/* It must succeed and say nothing on stderr. */
+static char *run_well(const char *line) {
+  struct answer answer = run(line);
+  cr_assert(answer.code == 0 && *answer.err == '\0', "%s: exit code %d: %s", line, answer.code, answer.err);
+  return answer.out;
+}
+
+static json_t *json_from(const char *line, int code) {
+  struct answer answer = run(line);
+  cr_assert(answer.code == code && *answer.err == '\0', "%s: exit code %d: %s", line, answer.code, answer.err);
+  json_error_t error;
+  json_t *json = json_loads(answer.out, JSON_REJECT_DUPLICATES, &error);
+  cr_assert(json_is_object(json), "%s: %s in %s", line, error.text, answer.out);
+  return json;
+}
+
+static const char *string_in(json_t *json, const char *key) {
+  json_t *value = json_object_get(json, key);
+  cr_assert(json_is_string(value), "%s", key);
+  return json_string_value(value);
+}
+
+static int64_t integer_in(json_t *json, const char *key) {
+  json_t *value = json_object_get(json, key);
+  cr_assert(json_is_integer(value), "%s", key);
+  return json_integer_value(value);
+}
+
+static double number_in(json_t *json, const char *key) {
+  json_t *value = json_object_get(json, key);
+  cr_assert(json_is_number(value), "%s", key);
+  return json_number_value(value);
+}
+
+/* Of the folder's names, sizes and bytes. */
+static uint64_t hash_of_folder(void) {
+  struct dirent **entries;
+  int count = scandir(".", &entries, NULL, alphasort);
+  uint64_t hash = 14695981039346656037u;
+  for (int i = 0; i < count; i++) {
+    const char *name = entries[i]->d_name;
+    struct stat status;
+    cr_assert(stat(name, &status) == 0);
+    for (const char *letter = name; *letter; letter++) hash = (hash ^ (unsigned char)*letter) * 1099511628211u;
+    if (S_ISDIR(status.st_mode)) continue;
+    FILE *file = fopen(name, "rb");
+    for (int byte; (byte = fgetc(file)) != EOF;) hash = (hash ^ (unsigned char)byte) * 1099511628211u;
+    fclose(file);
+  }
+  return hash;
+}
+
+static const struct tensor *load(const char *path, const char *name) {
+  char error[TENSOR_ERROR_BYTES];
+  struct tensor_file *file = tensor_file_open(path, error);
+  cr_assert(file, "%s", error);
+  const struct tensor *tensor = tensor_file_find(file, name);
+  cr_assert(tensor, "%s:%s", path, name);
+  return tensor;
+}
+
+TestSuite(cli, .init = enter, .fini = leave_folder);
+
+/* --- What must fail, and how; whatever it is, no file appears, changes or goes. */
+
+static const struct refusal {
+  const char *line;
+  int code;
+  const char *says; /* on stderr */
+} refusals[] = {
+    {"finegemm", 2, "a command is missing"},
+    {"finegemm frobnicate", 2, "there is no command 'frobnicate'"},
+    {"finegemm help frobnicate", 2, "there is no command 'frobnicate'"},
+    {"finegemm --frobnicate", 2, "there is no command '--frobnicate'"},
+    {"finegemm levels now", 2, "'now' is one argument too many"},
+    {"finegemm levels --frobnicate", 2, "--frobnicate: there is no such option"},
+    {"finegemm levels --json=1", 2, "--json"},
+    {"finegemm doctor now", 2, "'now' is one argument too many"},
+    {"finegemm levels >/dev/full", 4, "standard output cannot be written"},
+    {"finegemm levels --json >/dev/full", 4, "cannot be written"},
+    {"finegemm help gemm >/dev/full", 4, "standard output cannot be written"},
+
+    {"finegemm gemm --b w.npy --out d.npy", 2, "--a is missing"},
+    {"finegemm gemm --a x.npy --out d.npy", 2, "--b is missing"},
+    {"finegemm gemm --a x.npy --b w.npy", 2, "--out is missing"},
+    {"finegemm gemm --a", 2, "--a: missing argument"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy extra", 2, "'extra' is one argument too many"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.txt", 2, "--out is 'd.txt'; it must be FILE.npy or FILE.safetensors:NAME"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.safetensors", 2, "--out is 'd.safetensors'"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.safetensors:", 2, "--out is 'd.safetensors:'"},
+    {"finegemm gemm --a x.npy --b w.npy --out ''", 2, "--out is ''"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --out-type f64", 2, "--out-type is 'f64'; it must be bf16, f16 or f32"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --level fast", 2, "--level is 'fast'; it must be best, exact, reference"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --scaling-a 1x64", 2, "--scaling-a is '1x64'; it must be 1x128"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --scaling-b row", 2, "--scaling-b is 'row'"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --type-a int8", 2, "--type-a is 'int8'; it must be e4m3 or e5m2"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --type-b int8", 2, "--type-b is 'int8'"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads many", 2, "--threads is 'many'; it must be from 1 to 4096"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads -1", 2, "--threads is '-1'"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads 4097", 2, "--threads is '4097'"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads 1e3", 2, "--threads is '1e3'"},
+
+    {"finegemm gemm --a none.npy --b w.npy --out d.npy", 3, "none.npy"},
+    {"finegemm gemm --a '' --b w.npy --out d.npy", 3, "finegemm gemm: "},
+    {"finegemm gemm --a . --b w.npy --out d.npy", 3, "directory"},
+    {"finegemm gemm --a folder.npy --b w.npy --out d.npy", 3, "directory"},
+    {"finegemm gemm --a short.npy --b w.npy --out d.npy", 3, "short.npy"},
+    {"finegemm gemm --a garbage.safetensors --b w.npy --out d.npy", 3, "garbage.safetensors"},
+    {"finegemm gemm --a none.safetensors --b w.npy --out d.npy", 3, "none.safetensors holds no tensor"},
+    {"finegemm gemm --a ints.npy --b w.npy --out d.npy", 3, "ints.npy is <i4; it must be F32, F16, BF16, F8_E4M3 or F8_E5M2"},
+    {"finegemm gemm --a vector.npy --b w.npy --out d.npy", 3, "vector.npy has shape [300]; it must have two dimensions"},
+    {"finegemm gemm --a x.npy:x --b w.npy --out d.npy", 3, "x.npy holds one tensor, which has no name"},
+    {"finegemm gemm --a fp8.safetensors --b w.npy --out d.npy", 3,
+     "fp8.safetensors holds 5 tensors; name one, as in fp8.safetensors:a"},
+    {"finegemm gemm --a fp8.safetensors:z --b w.npy --out d.npy", 3, "fp8.safetensors has no tensor of this name"},
+    {"finegemm gemm --a gone.safetensors:z --b w.npy --out d.npy", 3, "gone.safetensors"},
+    {"finegemm gemm --a x.npy --b wt.npy --out d.npy", 3, "[37, 300] and B (wt.npy) is [300, 150]"},
+    {"finegemm gemm --a x.npy --b wt.npy --out d.npy", 3, "B looks transposed"},
+    {"finegemm gemm --a c.npy --b w.npy --out d.npy", 3, "must have the same k"},
+    {"finegemm gemm --a x.npy --b w.npy --c x.npy --out d.npy", 3, "x.npy has shape [37, 300]; C must be [37, 150]"},
+    {"finegemm gemm --a x.npy --b w.npy --c ints.npy --out d.npy", 3, "ints.npy is <i4"},
+    {"finegemm gemm --a x.npy --b w.npy --c fp8.safetensors:a --out d.npy", 3,
+     "fp8.safetensors:a is F8_E4M3; it must be F32, F16 or BF16"},
+    {"finegemm gemm --a x.npy --b fp8.safetensors:bare --out d.npy", 3,
+     "there is no 'bare_scale_inv' beside it; its scales must be F32, [150, 3] (1x128), [2, 3] (128x128) or [1] (tensor)"},
+    {"finegemm gemm --a x.npy --b fp8.safetensors:odd --out d.npy", 3, "'odd_scale_inv' is F32 [3, 2]; its scales must be F32"},
+    {"finegemm gemm --a x.npy --b fp8.safetensors:half --out d.npy", 3, "'half_scale_inv' is F16 [2, 3]"},
+    {"finegemm gemm --a x.npy --b one.safetensors --scaling-b 1x128 --out d.npy", 3,
+     "one.safetensors has scales of [2, 3], which is 128x128; they cannot become 1x128"},
+    {"finegemm gemm --a x.npy --b one.safetensors --type-b e5m2 --out d.npy", 3,
+     "one.safetensors is F8_E4M3 already; it cannot become F8_E5M2"},
+
+    {"finegemm gemm --a x.npy --b w.npy --out folder.npy", 4, "folder.npy is a directory"},
+    {"finegemm gemm --a x.npy --b w.npy --out gone/d.npy", 4, "gone/d.npy cannot be written: gone: No such file"},
+    {"finegemm gemm --a x.npy --b w.npy --out x.npy/d.npy", 4, "x.npy/d.npy cannot be written"},
+    {"finegemm gemm --a x.npy --b w.npy --out garbage.safetensors:d", 4,
+     "garbage.safetensors exists and tensors cannot be added to it"},
+    {"ulimit -f 8; finegemm gemm --a x.npy --b w.npy --out d.npy", 4, "d.npy"},
+    {"ulimit -f 8; finegemm gemm --a x.npy --b w.npy --out x.npy", 4, "x.npy"},
+    {"ulimit -f 8; finegemm gemm --a x.npy --b w.npy --out d.safetensors:d", 4, "d.safetensors"},
+    {"ulimit -f 8; finegemm gemm --a x.npy --b w.npy --out one.safetensors:d", 4, "one.safetensors"},
+    {"ulimit -f 8; finegemm quantize --in x.npy --out q.safetensors:x", 4, "q.safetensors"},
+
+    {"finegemm gemm --a nan.npy --b w.npy --out d.npy", 5, "nan.npy: FG_BAD_VALUE: from is NaN at [5, 7]"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --level wgmma", 5, "FG_UNSUPPORTED: level is wgmma"},
+    {"finegemm gemm --a tall.npy --b tall2.npy --out d.npy", 5, "FG_OUT_OF_MEMORY: no memory for D"},
+
+    {"finegemm quantize --out q.safetensors:x", 2, "--in is missing"},
+    {"finegemm quantize --in x.npy", 2, "--out is missing; it names the output, FILE.safetensors:NAME"},
+    {"finegemm quantize --in x.npy --out q.npy", 2, "--out is 'q.npy'; it must be FILE.safetensors:NAME"},
+    {"finegemm quantize --in x.npy --out q.safetensors:x --scaling 2x2", 2, "--scaling is '2x2'"},
+    {"finegemm quantize --in x.npy --out q.safetensors:x --type e3m4", 2, "--type is 'e3m4'"},
+    {"finegemm quantize --in gone.npy --out q.safetensors:x", 3, "gone.npy"},
+    {"finegemm quantize --in vector.npy --out q.safetensors:x", 3, "vector.npy has shape [300]"},
+    {"finegemm quantize --in ints.npy --out q.safetensors:x", 3, "ints.npy is <i4; it must be F32, F16 or BF16"},
+    {"finegemm quantize --in fp8.safetensors:a --out q.safetensors:x", 3, "fp8.safetensors:a is F8_E4M3"},
+    {"finegemm quantize --in x.npy --out gone/q.safetensors:x", 4, "gone"},
+    {"finegemm quantize --in nan.npy --out q.safetensors:x", 5, "nan.npy: FG_BAD_VALUE: from is NaN at [5, 7]"},
+
+    {"finegemm compare c.npy", 2, "an argument is missing; usage: finegemm compare D1 D2"},
+    {"finegemm compare c.npy c.npy c.npy", 2, "one argument too many"},
+    {"finegemm compare c.npy c.npy --a x.npy", 2, "--b is missing"},
+    {"finegemm compare c.npy c.npy --c c.npy", 2, "--a is missing"},
+    {"finegemm compare c.npy c.npy --out-type bf16", 2, "--a is missing"},
+    {"finegemm compare c.npy c.npy --a x.npy --b w.npy --level slow", 2, "--level is 'slow'"},
+    {"finegemm compare c.npy gone.npy", 3, "gone.npy"},
+    {"finegemm compare c.npy ints.npy", 3, "ints.npy is <i4"},
+    {"finegemm compare x.npy x.npy --a x.npy --b w.npy", 3, "x.npy has shape [37, 300], but A B^T is [37, 150]"},
+    {"finegemm compare c.npy c.npy --a x.npy --b wt.npy", 3, "B looks transposed"},
+
+    {"finegemm inspect", 2, "an argument is missing"},
+    {"finegemm inspect x.npy w.npy", 2, "one argument too many"},
+    {"finegemm inspect x.npy --threads no", 2, "--threads is 'no'"},
+    {"finegemm inspect gone.npy", 3, "gone.npy"},
+    {"finegemm inspect fp8.safetensors:z", 3, "has no tensor of this name"},
+    {"finegemm inspect short.npy", 3, "short.npy"},
+
+    {"finegemm demo x.npy", 2, "W is missing"},
+    {"finegemm demo x.npy w.npy c.npy", 2, "one argument too many"},
+    {"finegemm demo x.npy w.npy --size 1x2x3", 2, "--size is of the layer that is made"},
+    {"finegemm demo --size 1x2", 2, "--size is '1x2'; it must be MxNxK"},
+    {"finegemm demo --size 1x2x0", 2, "--size is '1x2x0'"},
+    {"finegemm demo --size 1x2x3x4", 2, "--size is '1x2x3x4'"},
+    {"finegemm demo x.npy wt.npy", 3, "B looks transposed"},
+    {"finegemm demo x.npy gone.npy", 3, "gone.npy"},
+    {"finegemm demo nan.npy w.npy", 5, "nan.npy: FG_BAD_VALUE"},
+};
+
+Test(cli, refusals) {
+  uint64_t before = hash_of_folder();
+  for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+    const struct refusal *wanted = &refusals[i];
+    struct answer answer = run(wanted->line);
+    const char *end = strchr(answer.err, '\n');
+    cr_expect(answer.code == wanted->code, "%s: exit code %d, not %d: %s", wanted->line, answer.code, wanted->code, answer.err);
+    cr_expect(strncmp(answer.err, "finegemm", 8) == 0 && strstr(answer.err, wanted->says), "%s: '%s', but it said: %s",
+              wanted->line, wanted->says, answer.err);
+    cr_expect(end && end[1] == '\0', "%s: not one line: %s", wanted->line, answer.err);
+    cr_expect(hash_of_folder() == before, "%s: files changed", wanted->line);
+  }
+}
+
+/* --- What must work; with nothing on stderr, which is no terminal here. */
+
+static const struct {
+  const char *line, *says;
+} successes[] = {
+    {"finegemm --version", "finegemm 0.1.0\n"},
+    {"finegemm --help", "Exit codes: 0 done"},
+    {"finegemm -h", "compare"},
+    {"finegemm help", "quantize"},
+    {"finegemm help gemm", "--scaling-a=1x128|128x128|tensor"},
+    {"finegemm gemm --help", "Usage: finegemm gemm --a X --b W"},
+    {"finegemm gemm -h", "print one JSON object"},
+    {"finegemm help lesson", "Runs lesson N"},
+    {"finegemm levels", "reference   any CPU       host    reference   yes"},
+    {"finegemm doctor", "All levels for the CPU work."},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads 1",
+     "D [37, 150], k 300: level blas, F8_E4M3 1x128 by F8_E4M3 128x128"},
+    {"finegemm gemm --a x.npy --b one.safetensors --out d.npy --out-type bf16", "d.npy holds it as F32, rounded to BF16"},
+    {"finegemm gemm --a empty.npy --b w.npy --out d.npy", "D [0, 150], k 300"},
+    {"finegemm compare x.npy x.npy", "Their bits are equal."},
+    {"finegemm compare empty.npy empty.npy", "bits differ  0 of 0 elements"},
+    {"finegemm quantize --in empty.npy --out e.safetensors:e", "e.safetensors:e and e_scale_inv hold them"},
+    {"finegemm quantize --in empty.npy --out e.safetensors:t --scaling tensor", "tensor scales [1]"},
+    {"finegemm inspect fp8.safetensors", "scales of w.weight"},
+    {"finegemm inspect one.safetensors", "w.weight            F8_E4M3  [150, 300]  45000  128x128"},
+    {"finegemm inspect fp8.safetensors:bare", "none beside it"},
+    {"finegemm inspect fp8.safetensors:odd", "F32 [3, 2] do not fit"},
+    {"finegemm inspect ints.npy", "<i4"},
+    {"finegemm inspect empty.npy", "[0, 300], 0 bytes"},
+    {"finegemm inspect x.npy", "quantised to e4m3"},
+    {"finegemm demo --size 9x130x200", "Every element of every level is within its bound."},
+};
+
+Test(cli, successes) {
+  for (size_t i = 0; i < sizeof successes / sizeof *successes; i++) {
+    char *out = run_well(successes[i].line);
+    cr_expect(strstr(out, successes[i].says), "%s: '%s', but it said: %s", successes[i].line, successes[i].says, out);
+    free(out);
+  }
+}
+
+Test(cli, files_with_colons) {
+  char *line;
+  cr_assert(rename("one.safetensors", "a:b.safetensors") == 0 && rename("x.npy", "x:1.npy") == 0);
+  line = run_well("finegemm gemm --a x:1.npy --b a:b.safetensors:w.weight --out d:1.safetensors:d:2");
+  free(line);
+  cr_assert(load("d:1.safetensors", "d:2")->count == M * N);
+}
+
+/* A name in a file must not steer a terminal. */
+Test(cli, names_are_harmless) {
+  const struct piece piece = {"red\\u001b[31m", "F32", "2,3", x, 24};
+  write_safetensors("red.safetensors", &piece, 1, 0);
+  const struct piece two[] = {piece, {"b", "F32", "2,3", x, 24}};
+  write_safetensors("two.safetensors", two, 2, 0);
+  cr_assert(!strchr(run_well("finegemm inspect two.safetensors"), 033));
+  cr_assert(!strchr(run("finegemm inspect two.safetensors:$(printf '\\033')").err, 033));
+  json_t *json = json_from("finegemm inspect --json red.safetensors", 0);
+  cr_assert_str_eq(string_in(json, "name"), "red\033[31m");
+}
+
+/* --- Numbers: what the program writes is what the library gives. */
+
+static fg_context *context(void) {
+  static fg_context *made;
+  if (!made) cr_assert(fg_context_create(&made, NULL) == FG_OK);
+  return made;
+}
+
+static void multiply_here(const fg_operand *a, const fg_operand *b, const fg_operand *add, fg_level level, fg_type type,
+                          void *d) {
+  fg_problem problem = {.m = M, .n = N, .k = K, .a = *a, .b = *b, .level = level, .d = {.data = d, .type = type}};
+  if (add) problem.c = *add;
+  cr_assert(fg_gemm(context(), &problem) == FG_OK, "%s", fg_message());
+}
+
+static const struct scaling_case {
+  const char *name, *a_shape, *b_shape;
+  fg_scaling scaling;
+  int a_scales, b_scales;
+} scaling_cases[] = {{"1x128", "37,3", "150,3", FG_1X128, M *KB, N *KB},
+                     {"128x128", "1,3", "2,3", FG_128X128, KB, 2 * KB},
+                     {"tensor", "1", "1,1", FG_TENSOR, 1, 1}};
+static const char *const fp8_names[] = {"F8_E4M3", "F8_E5M2"}, *const out_names[] = {"bf16", "f16", "f32"};
+static const fg_type out_types[] = {FG_BF16, FG_FP16, FG_FP32};
+
+/* FP8 files with scales beside them: all types by all scalings, each level, C of each type in turn, every output type. */
+Test(cli, gemm_on_fp8_files, .timeout = 600) {
+  static const char *const levels[] = {"exact", "reference", "blas"};
+  static const fg_level level_values[] = {FG_EXACT, FG_REFERENCE, FG_BLAS};
+  static float d[M * N];
+  static uint16_t c16[M * N];
+  int turn = 0;
+  for (int a_scaling = 0; a_scaling < 3; a_scaling++)
+    for (int b_scaling = 0; b_scaling < 3; b_scaling++)
+      for (int types = 0; types < 4; types++, turn++) {
+        const struct scaling_case *sa = &scaling_cases[a_scaling], *sb = &scaling_cases[b_scaling];
+        fg_operand a = {.data = x8, .scale = x_scale, .type = types & 1 ? FG_E5M2 : FG_E4M3, .scaling = sa->scaling};
+        fg_operand b = {.data = w8, .scale = w_scale, .type = types & 2 ? FG_E5M2 : FG_E4M3, .scaling = sb->scaling};
+        fg_operand add = {.data = c16, .type = turn % 2 ? FG_BF16 : FG_FP16};
+        fg_conversion narrow = {.rows = M, .cols = N, .from = {.data = c}, .to = {.data = c16, .type = add.type}};
+        cr_assert(fg_convert(context(), &narrow) == FG_OK);
+        const struct piece pieces[] = {{"c", turn % 2 ? "BF16" : "F16", "37,150", c16, sizeof c16},
+                                       {"x.weight", fp8_names[types & 1], "37,300", x8, sizeof x8},
+                                       {"x.weight_scale_inv", "F32", sa->a_shape, x_scale, (size_t)sa->a_scales * 4},
+                                       {"y", fp8_names[types >> 1], "150,300", w8, sizeof w8},
+                                       {"y_scale_inv", "F32", sb->b_shape, w_scale, (size_t)sb->b_scales * 4}};
+        write_safetensors("in.safetensors", pieces, 5, turn % 8); /* scales and C misaligned in every way */
+        int level = turn % 3, out = turn / 3 % 3;
+        char line[512];
+        snprintf(line, sizeof line,
+                 "finegemm gemm --a in.safetensors:x.weight --b in.safetensors:y --c in.safetensors:c --level %s --out-type %s "
+                 "--out out.safetensors:d --json %s%s",
+                 levels[level], out_names[out], turn & 1 ? "--scaling-a " : "", turn & 1 ? sa->name : "");
+        json_t *json = json_from(line, 0);
+        multiply_here(&a, &b, &add, level_values[level], out_types[out], d);
+        const struct tensor *got = load("out.safetensors", "d");
+        cr_assert(got->type == out_types[out] && got->rank == 2 && got->shape[0] == M && got->shape[1] == N, "%s", line);
+        cr_expect(memcmp(got->data, d, (size_t)got->bytes) == 0, "%s: other bits (A %s, B %s)", line, sa->name, sb->name);
+        cr_expect_str_eq(string_in(json, "level"), levels[level]);
+        cr_expect(integer_in(json, "m") == M && integer_in(json, "n") == N && integer_in(json, "k") == K);
+        cr_expect_str_eq(string_in(json_object_get(json, "a"), "scaling"), sa->name);
+        cr_expect_str_eq(string_in(json_object_get(json, "b"), "type"), fp8_names[types >> 1]);
+        cr_expect(number_in(json, "seconds") > 0 && number_in(json, "gflops") > 0);
+      }
+}
+
+/* Floats are quantised on load as fg_quantize() does it, whatever the file's order and alignment. */
+Test(cli, gemm_quantises) {
+  static uint8_t a8[M * K], b8[N * K];
+  static float a_scale[M * KB], b_scale[N * KB], d[M * N];
+  static const char *const b_files[] = {"w.npy", "wf.npy", "shifted.safetensors"};
+  for (int turn = 0; turn < 9; turn++) {
+    const struct scaling_case *sa = &scaling_cases[turn % 3], *sb = &scaling_cases[turn / 3];
+    fg_type a_type = turn & 1 ? FG_E5M2 : FG_E4M3, b_type = turn & 2 ? FG_E5M2 : FG_E4M3;
+    fg_conversion qa = {
+        .rows = M, .cols = K, .from = {.data = x}, .to = {.data = a8, .scale = a_scale, .type = a_type, .scaling = sa->scaling}};
+    fg_conversion qb = {
+        .rows = N, .cols = K, .from = {.data = w}, .to = {.data = b8, .scale = b_scale, .type = b_type, .scaling = sb->scaling}};
+    cr_assert(fg_quantize(context(), &qa) == FG_OK && fg_quantize(context(), &qb) == FG_OK, "%s", fg_message());
+    fg_operand a = {.data = a8, .scale = a_scale, .type = a_type, .scaling = sa->scaling};
+    fg_operand b = {.data = b8, .scale = b_scale, .type = b_type, .scaling = sb->scaling};
+    multiply_here(&a, &b, NULL, FG_REFERENCE, FG_FP32, d);
+    char line[512];
+    snprintf(line, sizeof line,
+             "finegemm gemm --a x.npy --b %s --scaling-a %s --scaling-b %s --type-a %s --type-b %s --level reference --out d.npy",
+             b_files[turn % 3], sa->name, sb->name, a_type == FG_E4M3 ? "e4m3" : "e5m2", b_type == FG_E4M3 ? "e4m3" : "e5m2");
+    free(run_well(line));
+    cr_expect(memcmp(load("d.npy", "")->data, d, sizeof d) == 0, "%s: other bits", line);
+  }
+}
+
+/* The defaults: 1x128 by 128x128, e4m3; BF16 into safetensors, FP32 into .npy, which holds FP32 of whatever it is rounded to. */
+Test(cli, gemm_defaults) {
+  free(run_well("finegemm gemm --a x.npy --b w.npy --level reference --out d.npy"));
+  free(run_well("finegemm gemm --a x.npy --b w.npy --level reference --out e.npy --type-a e4m3 --type-b e4m3 --scaling-a 1x128 "
+                "--scaling-b 128x128 --out-type f32"));
+  free(run_well("finegemm gemm --a x.npy --b w.npy --level reference --out d.safetensors:d"));
+  free(run_well("finegemm gemm --a x.npy --b w.npy --level reference --out b.npy --out-type bf16"));
+  const struct tensor *d = load("d.npy", ""), *bf16 = load("d.safetensors", "d"), *wide = load("b.npy", "");
+  cr_assert(d->type == FG_FP32 && bf16->type == FG_BF16 && wide->type == FG_FP32);
+  cr_assert(memcmp(d->data, load("e.npy", "")->data, (size_t)d->bytes) == 0);
+  static uint16_t rounded[M * N];
+  static float back[M * N];
+  fg_conversion round = {.rows = M, .cols = N, .from = {.data = d->data}, .to = {.data = rounded, .type = FG_BF16}};
+  fg_conversion widen = {.rows = M, .cols = N, .from = {.data = rounded, .type = FG_BF16}, .to = {.data = back, .type = FG_FP32}};
+  cr_assert(fg_convert(context(), &round) == FG_OK && fg_convert(context(), &widen) == FG_OK);
+  cr_assert(memcmp(bf16->data, rounded, sizeof rounded) == 0 && memcmp(wide->data, back, sizeof back) == 0);
+  free(run_well("finegemm compare b.npy d.safetensors:d")); /* equal as FP32 */
+}
+
+/* Long products go in panels; their seams must not show. More than 2^31 products make two, along m or along n. */
+Test(cli, gemm_in_panels, .timeout = 600) {
+  enum { LONG = 2300, SHORT = 1001, DEEP = 1000 };
+  static float tall[LONG * DEEP], wide[SHORT * DEEP];
+  for (int i = 0; i < LONG * DEEP; i++) tall[i] = next_float();
+  for (int i = 0; i < SHORT * DEEP; i++) wide[i] = next_float();
+  write_npy("tall.npy", "<f4", false, "2300, 1000", tall, sizeof tall);
+  write_npy("wide.npy", "<f4", false, "1001, 1000", wide, sizeof wide);
+  static const char *const scalings[] = {"128x128", "1x128", "tensor"};
+  for (int turn = 0; turn < 2; turn++) {
+    const char *a = turn ? "wide" : "tall", *b = turn ? "tall" : "wide";
+    char line[512];
+    snprintf(
+        line, sizeof line,
+        "finegemm quantize --in %s.npy --out q.safetensors:a --scaling %s; finegemm quantize --in %s.npy --out q.safetensors:b --scaling %s; "
+        "finegemm gemm --a q.safetensors:a --b q.safetensors:b --level reference --out d%d.npy",
+        a, scalings[turn], b, scalings[(turn + 1) % 2], turn);
+    free(run_well(line));
+    const struct tensor *qa = load("q.safetensors", "a"), *qb = load("q.safetensors", "b");
+    fg_problem problem = {.m = qa->shape[0], .n = qb->shape[0], .k = DEEP, .level = FG_REFERENCE};
+    problem.a = (fg_operand){
+        .data = qa->data, .scale = load("q.safetensors", "a_scale_inv")->data, .scaling = turn ? FG_1X128 : FG_128X128};
+    problem.b = (fg_operand){
+        .data = qb->data, .scale = load("q.safetensors", "b_scale_inv")->data, .scaling = turn ? FG_128X128 : FG_1X128};
+    float *d = malloc(sizeof *d * LONG * SHORT);
+    problem.d = (fg_result){.data = d, .type = FG_FP32};
+    cr_assert(fg_gemm(context(), &problem) == FG_OK, "%s", fg_message());
+    snprintf(line, sizeof line, "d%d.npy", turn);
+    cr_expect(memcmp(load(line, "")->data, d, sizeof *d * LONG * SHORT) == 0, "other bits along %s", turn ? "n" : "m");
+    free(d);
+  }
+}
+
+Test(cli, quantize) {
+  static uint8_t q[M * K];
+  static float scale[M * KB];
+  for (int turn = 0; turn < 12; turn++) {
+    const struct scaling_case *s = &scaling_cases[turn % 3];
+    bool e5m2 = turn / 3 % 2, ue8m0 = turn / 6;
+    fg_conversion conversion = {.rows = M,
+                                .cols = K,
+                                .from = {.data = x},
+                                .flags = ue8m0 ? FG_UE8M0 : 0,
+                                .to = {.data = q, .scale = scale, .type = e5m2 ? FG_E5M2 : FG_E4M3, .scaling = s->scaling}};
+    cr_assert(fg_quantize(context(), &conversion) == FG_OK);
+    char line[256];
+    snprintf(line, sizeof line, "finegemm quantize --in x.npy --out q.safetensors:t%d --scaling %s%s%s --json", turn, s->name,
+             e5m2 ? " --type e5m2" : "", ue8m0 ? " --ue8m0" : "");
+    json_t *json = json_from(line, 0);
+    cr_expect_str_eq(string_in(json, "scaling"), s->name);
+    cr_expect(json_boolean_value(json_object_get(json, "ue8m0")) == ue8m0);
+    char name[32];
+    snprintf(name, sizeof name, "t%d", turn);
+    const struct tensor *got = load("q.safetensors", name);
+    strcat(name, "_scale_inv");
+    const struct tensor *scales = load("q.safetensors", name);
+    cr_expect(got->type == conversion.to.type && memcmp(got->data, q, sizeof q) == 0, "%s: other codes", line);
+    cr_expect(scales->type == FG_FP32 && scales->count == s->a_scales && memcmp(scales->data, scale, (size_t)scales->bytes) == 0,
+              "%s: other scales", line);
+    char shape[64] = "";
+    for (int i = 0; i < scales->rank; i++)
+      snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%lld", i ? "," : "", (long long)scales->shape[i]);
+    cr_expect_str_eq(shape, s->a_shape);
+  }
+}
+
+Test(cli, quantize_a_stack) {
+  write_npy("stack.npy", "<f4", false, "3, 50, 300", w, sizeof w);
+  static uint8_t q[N * K];
+  static float scale[N * KB];
+  static const char *const shapes[] = {"[\n    3,\n    50,\n    3\n  ]", "[\n    3,\n    1,\n    3\n  ]",
+                                       "[\n    3,\n    1,\n    1\n  ]"};
+  for (int turn = 0; turn < 3; turn++) {
+    const struct scaling_case *s = &scaling_cases[turn];
+    fg_conversion conversion = {.rows = 50,
+                                .cols = K,
+                                .groups = 3,
+                                .from = {.data = w},
+                                .to = {.data = q, .scale = scale, .type = FG_E4M3, .scaling = s->scaling}};
+    cr_assert(fg_quantize(context(), &conversion) == FG_OK);
+    char line[256];
+    snprintf(line, sizeof line, "finegemm quantize --in stack.npy --out q.safetensors:w --scaling %s --json", s->name);
+    char *out = run_well(line);
+    cr_expect(strstr(out, shapes[turn]), "%s", out);
+    const struct tensor *got = load("q.safetensors", "w"), *scales = load("q.safetensors", "w_scale_inv");
+    cr_expect(got->rank == 3 && memcmp(got->data, q, sizeof q) == 0 && memcmp(scales->data, scale, (size_t)scales->bytes) == 0,
+              "%s", line);
+    cr_expect_str_eq(string_in(json_from("finegemm inspect q.safetensors:w --json", 0), "scaling"), s->name);
+  }
+}
+
+/* --- compare */
+
+Test(cli, compare_finds_the_worst) {
+  float other[M * N];
+  memcpy(other, c, sizeof c);
+  other[3 * N + 4] += 0.25f;
+  other[5 * N + 6] += 0.5f;
+  c[7 * N + 8] = 0;
+  other[7 * N + 8] = -0.0f;
+  write_npy("c.npy", "<f4", false, "37, 150", c, sizeof c);
+  write_npy("other.npy", "<f4", false, "37, 150", other, sizeof other);
+  json_t *json = json_from("finegemm compare c.npy other.npy --json", 1), *found = json_object_get(json, "comparison");
+  cr_expect(integer_in(found, "elements") == M * N && integer_in(found, "differing") == 3);
+  json_t *worst = json_object_get(found, "worst");
+  cr_expect(json_integer_value(json_array_get(worst, 0)) == 5 && json_integer_value(json_array_get(worst, 1)) == 6);
+  cr_expect(number_in(found, "first") == (double)c[5 * N + 6] && number_in(found, "second") == (double)other[5 * N + 6]);
+  cr_expect(number_in(found, "difference") == fabs((double)c[5 * N + 6] - (double)other[5 * N + 6]));
+  cr_expect(json_is_false(json_object_get(json, "equal")) && json_is_false(json_object_get(json, "passes")));
+
+  other[9 * N] = NAN; /* beside a number: infinitely far; JSON has no number for that */
+  write_npy("other.npy", "<f4", false, "37, 150", other, sizeof other);
+  found = json_object_get(json_from("finegemm compare c.npy other.npy --json", 1), "comparison");
+  cr_expect(integer_in(found, "differing") == 4 && json_is_null(json_object_get(found, "difference")));
+  cr_expect(json_integer_value(json_array_get(json_object_get(found, "worst"), 0)) == 9);
+  cr_expect(json_is_true(json_object_get(json_from("finegemm compare other.npy other.npy --json", 0), "equal")),
+            "NaN beside itself");
+  cr_expect(run("finegemm compare c.npy x.npy").code == 1, "other shapes");
+  cr_expect(json_is_null(json_object_get(json_from("finegemm compare c.npy x.npy --json", 1), "comparison")));
+  cr_expect(run("finegemm compare c.npy other.npy").code == 1);
+}
+
+Test(cli, compare_with_the_bound) {
+  free(run_well("finegemm gemm --a x.npy --b w.npy --c c.npy --level reference --out r.npy"));
+  free(run_well("finegemm gemm --a x.npy --b w.npy --c c.npy --level blas --out b.npy"));
+  free(run_well("finegemm gemm --a x.npy --b w.npy --c c.npy --out h.npy --out-type f16"));
+  json_t *json = json_from("finegemm compare r.npy b.npy --a x.npy --b w.npy --c c.npy --json", 0);
+  for (int i = 0; i < 2; i++) {
+    json_t *check = json_object_get(json_object_get(json, i ? "second" : "first"), "check");
+    cr_expect(integer_in(check, "outside") == 0 && number_in(check, "ratio") <= 1 && number_in(check, "ratio") > 0);
+    cr_expect(number_in(check, "error") / number_in(check, "bound") == number_in(check, "ratio"));
+  }
+  cr_expect_str_eq(string_in(json, "level"), "blas");
+  cr_expect(json_is_true(json_object_get(json, "passes")));
+  cr_expect(run("finegemm compare r.npy b.npy --a x.npy --b w.npy").code == 1, "without C, which was added");
+  cr_expect(run("finegemm compare r.npy b.npy --a x.npy --b w.npy --c c.npy --level exact").code == 1,
+            "exact's bound is no FP32 sum's");
+  cr_expect(run("finegemm compare r.npy h.npy --a x.npy --b w.npy --c c.npy").code == 1, "rounded to FP16");
+  free(run_well("finegemm compare h.npy h.npy --a x.npy --b w.npy --c c.npy --out-type f16"));
+
+  /* One element, out of its bound or NaN, in either place; and equal bits that are wrong alike. */
+  const struct tensor *right = load("r.npy", "");
+  static float wrong[M * N];
+  for (int turn = 0; turn < 2; turn++) {
+    memcpy(wrong, right->data, sizeof wrong);
+    wrong[20 * N + 99] = turn ? NAN : wrong[20 * N + 99] + 1;
+    write_npy("wrong.npy", "<f4", false, "37, 150", wrong, sizeof wrong);
+    json = json_from("finegemm compare r.npy wrong.npy --a x.npy --b w.npy --c c.npy --json", 1);
+    json_t *check = json_object_get(json_object_get(json, "second"), "check");
+    cr_expect(integer_in(check, "outside") == 1);
+    cr_expect(json_integer_value(json_array_get(json_object_get(check, "worst"), 0)) == 20);
+    cr_expect(json_integer_value(json_array_get(json_object_get(check, "worst"), 1)) == 99);
+    cr_expect(run("finegemm compare wrong.npy r.npy --a x.npy --b w.npy --c c.npy").code == 1);
+    cr_expect(run("finegemm compare wrong.npy wrong.npy --a x.npy --b w.npy --c c.npy").code == 1);
+    cr_expect(run("finegemm compare wrong.npy wrong.npy").code == 0);
+  }
+}
+
+/* --- inspect */
+
+Test(cli, inspect_counts) {
+  static float values[300 * 2];
+  for (int i = 0; i < 600; i++) values[i] = 1;
+  values[0] = 0;
+  values[1] = -0.0f;
+  values[2] = 0x1p-127f;
+  values[3] = -3.5f;
+  values[4] = 0x1p-20f;
+  write_npy("v.npy", "<f4", false, "2, 300", values, sizeof values);
+  json_t *json = json_from("finegemm inspect v.npy --json", 0);
+  cr_expect(number_in(json, "amax") == 3.5 && number_in(json, "min_nonzero") == 0x1p-127);
+  cr_expect(integer_in(json, "zeros") == 2 && integer_in(json, "subnormals") == 1);
+  cr_expect(integer_in(json, "nans") == 0 && integer_in(json, "infinities") == 0);
+  cr_expect(integer_in(json_object_get(json_object_get(json, "quantized"), "tensor"), "lost") == 2);
+  values[5] = NAN;
+  values[6] = -INFINITY;
+  write_npy("v.npy", "<f4", false, "2, 300", values, sizeof values);
+  json = json_from("finegemm inspect v.npy --json", 0);
+  cr_expect(integer_in(json, "nans") == 1 && integer_in(json, "infinities") == 1 && number_in(json, "amax") == 3.5);
+  cr_expect(!json_object_get(json, "quantized"), "NaN cannot be quantised");
+
+  const uint8_t codes[8] = {0x00, 0x80, 0x7E, 0xFE, 0x7F, 0x01, 0x08, 0x38};
+  const float scales[2] = {0.5f, 2};
+  const struct piece pieces[] = {{"e4", "F8_E4M3", "2,4", codes, 8},
+                                 {"e4_scale_inv", "F32", "2,1", scales, 8},
+                                 {"e5", "F8_E5M2", "2,4", codes, 8},
+                                 {"plain", "I64", "1", codes, 8}};
+  write_safetensors("v.safetensors", pieces, 4, 0);
+  json = json_from("finegemm inspect v.safetensors:e4 --json", 0);
+  cr_expect(integer_in(json, "zeros") == 2 && integer_in(json, "at_largest") == 2 && integer_in(json, "nans") == 1);
+  cr_expect(integer_in(json, "subnormals") == 1 && number_in(json, "amax") == 448 && number_in(json, "min_nonzero") == 0x1p-9);
+  cr_expect_str_eq(string_in(json, "scaling"), "1x128");
+  cr_expect(number_in(json_object_get(json, "scale_range"), "least") == 0.5);
+  cr_expect(number_in(json_object_get(json, "scale_range"), "most") == 2);
+  json = json_from("finegemm inspect v.safetensors:e5 --json", 0);
+  cr_expect(integer_in(json, "nans") == 3 && integer_in(json, "infinities") == 0 && integer_in(json, "subnormals") == 1);
+  cr_expect_str_eq(string_in(json, "scaling"), "none beside it");
+  json = json_from("finegemm inspect v.safetensors:plain --json", 0);
+  cr_expect_str_eq(string_in(json, "type"), "I64");
+  json = json_from("finegemm inspect v.safetensors --json", 0);
+  cr_expect(json_array_size(json_object_get(json, "tensors")) == 4);
+  cr_expect_str_eq(string_in(json_array_get(json_object_get(json, "tensors"), 1), "scales_of"), "e4");
+}
+
+/* Its errors come from tiles; the same from whole matrices at once must be the same. */
+Test(cli, inspect_errors) {
+  enum { ROWS = 131, COLS = 8192 + 260, MATRICES = 2, ALL = MATRICES * ROWS * COLS, SCALES = MATRICES * ROWS * 67 };
+  static float values[ALL], back[ALL], scale[SCALES];
+  static uint8_t q[ALL];
+  for (int i = 0; i < ALL; i++) values[i] = next_float() * (float)(1 << next_bits() % 20);
+  write_npy("v.npy", "<f4", false, "2, 131, 8452", values, sizeof values);
+  json_t *tried = json_object_get(json_from("finegemm inspect v.npy --json", 0), "quantized");
+  for (int s = 0; s < 3; s++) {
+    bool whole = scaling_cases[s].scaling == FG_TENSOR; /* of the file, not of each matrix */
+    fg_conversion there = {.rows = whole ? MATRICES * ROWS : ROWS,
+                           .cols = COLS,
+                           .groups = whole ? 1 : MATRICES,
+                           .from = {.data = values},
+                           .to = {.data = q, .scale = scale, .scaling = scaling_cases[s].scaling}};
+    fg_conversion and_back = {.rows = there.rows,
+                              .cols = COLS,
+                              .groups = there.groups,
+                              .to = {.data = back},
+                              .from = {.data = q, .scale = scale, .type = FG_E4M3, .scaling = scaling_cases[s].scaling}};
+    cr_assert(fg_quantize(context(), &there) == FG_OK && fg_dequantize(context(), &and_back) == FG_OK, "%s", fg_message());
+    double square = 0, error_square = 0, largest = 0;
+    int64_t lost = 0;
+    for (int i = 0; i < ALL; i++) {
+      double error = fabs((double)back[i] - (double)values[i]);
+      square += (double)values[i] * (double)values[i];
+      error_square += error * error;
+      largest = fmax(largest, error);
+      lost += values[i] != 0 && back[i] == 0;
+    }
+    json_t *found = json_object_get(tried, scaling_cases[s].name);
+    double rms = sqrt(error_square / square);
+    cr_expect(!(fabs(number_in(found, "relative_rms_error") / rms - 1) > 1e-9), "%s: %.17g", scaling_cases[s].name, rms);
+    cr_expect(number_in(found, "largest_error") == largest && integer_in(found, "lost") == lost, "%s", scaling_cases[s].name);
+  }
+}
+
+/* --- levels, doctor, demo, lesson */
+
+Test(cli, levels_and_doctor) {
+  json_t *levels = json_object_get(json_from("finegemm levels --json", 0), "levels");
+  int count;
+  const fg_level_info *info = fg_levels(&count);
+  cr_assert(json_array_size(levels) == (size_t)count);
+  for (int i = 0; i < count; i++) {
+    json_t *level = json_array_get(levels, (size_t)i);
+    bool here = info[i].memory == FG_CPU && fg_can_run(context(), info[i].level) == FG_OK;
+    cr_expect_str_eq(string_in(level, "name"), info[i].name);
+    cr_expect(json_boolean_value(json_object_get(level, "here")) == here, "%s", info[i].name);
+    cr_expect(json_is_null(json_object_get(level, "reason")) == here, "%s", info[i].name);
+  }
+  json_t *doctor = json_from("finegemm doctor --json", 0);
+  cr_expect(json_is_true(json_object_get(doctor, "healthy")));
+  cr_expect(json_array_size(json_object_get(doctor, "findings")) >= 5);
+}
+
+Test(cli, demo, .timeout = 600) {
+  json_t *one = json_from("finegemm demo --size 40x260x1000 --json --threads 1", 0),
+         *two = json_from("finegemm demo --size 40x260x1000 --json", 0);
+  cr_expect(json_is_true(json_object_get(one, "passes")));
+  cr_expect(json_array_size(json_object_get(one, "levels")) >= 3);
+  json_t *scalings = json_object_get(one, "scalings");
+  cr_expect(json_array_size(scalings) == 3 && integer_in(one, "scaling_rows") == 40);
+  double errors[3];
+  for (size_t i = 0; i < 3; i++) {
+    errors[i] = number_in(json_array_get(scalings, i), "error");
+    double again = number_in(json_array_get(json_object_get(two, "scalings"), i), "error");
+    cr_expect(!(fabs(errors[i] / again - 1) > 1e-4), "the same layer whatever the threads: %g, %g", errors[i], again);
+  }
+  cr_expect(errors[1] < errors[0] && errors[2] <= errors[1] && errors[2] > 0.01, "%g %g %g", errors[0], errors[1], errors[2]);
+
+  /* A file's own matrices; where one is FP8 it stays as it is, where both are nothing is left to choose. */
+  json_t *files = json_from("finegemm demo x.npy w.npy --json", 0);
+  cr_expect(integer_in(files, "m") == M && integer_in(files, "n") == N &&
+            json_array_size(json_object_get(files, "scalings")) == 3);
+  json_t *half = json_object_get(json_from("finegemm demo x.npy one.safetensors --json", 0), "scalings");
+  cr_expect(number_in(json_array_get(half, 1), "error") == number_in(json_array_get(half, 2), "error"));
+  json_t *none = json_from("finegemm demo fp8.safetensors:a one.safetensors --json", 0);
+  cr_expect(json_is_null(json_object_get(none, "scalings")) && json_is_true(json_object_get(none, "passes")));
+}
+
+/* The program looks for lessons beside itself; here that is a copy of it. */
+Test(cli, lessons) {
+  char command[4400];
+  snprintf(command, sizeof command, "cp '%s' program", FINEGEMM_PROGRAM);
+  cr_assert(system(command) == 0 && setenv("FINEGEMM", "./program", 1) == 0);
+  cr_expect(run("finegemm lesson").code == 1);
+  cr_expect(strstr(run("finegemm lesson 1").err, "no lessons are installed"));
+  cr_assert(mkdir("lessons", 0700) == 0);
+  const char script[] = "#!/bin/sh\necho \"echo of\" \"$@\"\nexit 7\n";
+  write_bytes("lessons/03_echo", script, sizeof script - 1, false);
+  write_bytes("lessons/03_echo.md", script, sizeof script - 1, false);
+  cr_assert(chmod("lessons/03_echo", 0700) == 0);
+  cr_expect_str_eq(run_well("finegemm lesson"), "3  echo\n\n'finegemm lesson N' runs one.\n");
+  json_t *list = json_object_get(json_from("finegemm lesson --json", 0), "lessons");
+  cr_expect(json_array_size(list) == 1 && integer_in(json_array_get(list, 0), "number") == 3);
+  struct answer answer = run("finegemm lesson 3 --plot 'a b'");
+  cr_expect(answer.code == 7 && strcmp(answer.out, "echo of --plot a b\n") == 0, "%s%s", answer.out, answer.err);
+  cr_expect(run("finegemm lesson 4").code == 2 && run("finegemm lesson three").code == 2 && run("finegemm lesson 3x").code == 2);
+  cr_expect(run("finegemm lesson --frobnicate").code == 2);
+}
+
+/* --- Interruption and terminals. */
+
+Test(cli, interrupted_it_leaves_nothing) {
+  enum { SIDE = 6000 };
+  char *zeros = calloc((size_t)SIDE * SIDE, 4);
+  write_npy("zeros.npy", "<f4", false, "6000, 6000", zeros, (size_t)SIDE * SIDE * 4);
+  free(zeros);
+  uint64_t before = hash_of_folder();
+  for (int after_ms = 0; after_ms <= 400; after_ms += 200) {
+    pid_t child = fork();
+    if (child == 0) {
+      execl(FINEGEMM_PROGRAM, "finegemm", "gemm", "--a", "zeros.npy", "--b", "zeros.npy", "--level", "exact", "--out", "d.npy",
+            (char *)NULL);
+      _exit(127);
+    }
+    nanosleep(&(struct timespec){.tv_nsec = after_ms * 1000000L}, NULL);
+    kill(child, SIGINT);
+    int status;
+    cr_assert(waitpid(child, &status, 0) == child);
+    cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT, "after %d ms: status %x", after_ms, (unsigned)status);
+    cr_expect(hash_of_folder() == before, "after %d ms: files changed", after_ms);
+  }
+}
+
+/* With stderr a terminal there is a line of progress, and it is gone at the end. */
+Test(cli, progress_on_a_terminal, .timeout = 600) {
+  enum { ROWS = 2400, DEEP = 1000 };
+  static float values[ROWS * DEEP];
+  for (int i = 0; i < ROWS * DEEP; i++) values[i] = next_float();
+  write_npy("v.npy", "<f4", false, "2400, 1000", values, sizeof values);
+  int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  cr_assert(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+  pid_t child = fork();
+  if (child == 0) {
+    int end = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    dup2(end, STDERR_FILENO);
+    dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
+    close(end);
+    close(terminal);
+    execl(FINEGEMM_PROGRAM, "finegemm", "gemm", "--a", "v.npy", "--b", "v.npy", "--level", "exact", "--out", "d.npy",
+          (char *)NULL);
+    _exit(127);
+  }
+  int status;
+  cr_assert(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  char seen[4096] = "";
+  ssize_t got = read(terminal, seen, sizeof seen - 1);
+  cr_assert(got > 0 && strstr(seen, "finegemm gemm: multiplying, ") && strstr(seen, " %"), "%s", seen);
+  cr_assert(seen[got - 1] == '\r', "the line is cleared");
+}
