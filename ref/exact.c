@@ -5,6 +5,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 enum { TILE = 32, LANES = 8 };
 
@@ -14,16 +15,22 @@ struct tile {
   float a[TILE][FG_BLOCK_K], b[TILE][FG_BLOCK_K]; /* one block of K, decoded, zero beyond its end */
 };
 
+typedef float float_lanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
+typedef int64_t bit_lanes __attribute__((vector_size(LANES * sizeof(int64_t))));
+
 /* dot = sum a b, magnitude = sum |a b|, in an order of additions that does not depend on the instructions: lane l takes every
  * eighth product. FP64 holds the sum of a block of e4m3 products exactly. */
 static inline __attribute__((always_inline)) void dot_block(const float *a, const float *b, double *dot, double *magnitude) {
-  double sums[LANES] = {0}, magnitudes[LANES] = {0};
-  for (int k = 0; k < FG_BLOCK_K; k += LANES)
-    for (int lane = 0; lane < LANES; lane++) {
-      double product = (double)a[k + lane] * (double)b[k + lane];
-      sums[lane] += product;
-      magnitudes[lane] += fabs(product);
-    }
+  lanes sums = {0}, magnitudes = {0};
+  for (int k = 0; k < FG_BLOCK_K; k += LANES) {
+    float_lanes a_values, b_values;
+    memcpy(&a_values, a + k, sizeof a_values);
+    memcpy(&b_values, b + k, sizeof b_values);
+    lanes products = __builtin_convertvector(a_values, lanes) * __builtin_convertvector(b_values, lanes);
+    sums += products;
+    magnitudes += (lanes)((bit_lanes)products & INT64_MAX);
+  }
   *dot = *magnitude = 0;
   for (int lane = 0; lane < LANES; lane++) *dot += sums[lane], *magnitude += magnitudes[lane];
 }
