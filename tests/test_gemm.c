@@ -143,7 +143,7 @@ static void check_problem(fg_context *context, struct problem *problem) {
 }
 
 static void check_seeds(uint64_t first, uint64_t count) {
-  fg_context *context = context_with(2);
+  fg_context *context = context_with(1);
   for (uint64_t seed = first; walk_on(&seed, first, count); seed++) {
     struct spec spec = spec_random(seed);
     struct problem *problem = problem_make(&spec);
@@ -238,7 +238,7 @@ Test(gemm, a_row_depends_on_itself_alone) {
     unsigned flags;
     const char *name;
   } runs[] = {{FG_REFERENCE, 0, "reference"}, {FG_EXACT, 0, "exact"}, {FG_BEST, FG_NO_SPLIT_K, "best, no split"}};
-  fg_context *context = context_with(2);
+  fg_context *context = context_with(1);
   for (uint64_t seed = 20000; walk_on(&seed, 20000, 180); seed++) {
     struct spec spec = spec_random(seed);
     struct problem *problem = problem_make(&spec);
@@ -262,7 +262,7 @@ Test(gemm, a_row_depends_on_itself_alone) {
 
 /* Every group equals the dense call that it stands for, on every level. */
 Test(gemm, a_group_is_a_dense_call) {
-  fg_context *context = context_with(2);
+  fg_context *context = context_with(1);
   for (uint64_t seed = 30000; walk_on(&seed, 30000, 400); seed++) {
     struct spec spec = spec_random(seed);
     struct problem *problem = problem_make(&spec);
@@ -391,7 +391,7 @@ Test(gemm, indices_have_64_bits) {
   unsigned char *a = sparse(span), *b = sparse(span);
   float *c = sparse(span * 4), *d = sparse(span * 4), *a_scale = sparse(span * 4), *b_scale = sparse(span * 4),
         *bias = sparse(span * 4);
-  fg_context *context = context_with(2);
+  fg_context *context = context_with(1);
   static const fg_kind kinds[] = {FG_DENSE, FG_BATCHED, FG_MASKED, FG_GROUPED_ROWS, FG_GROUPED_K};
   for (int i = 0; i < LEVELS; i++)
     for (int kind = 0; kind < 5; kind++)
