@@ -53,7 +53,8 @@ static void count_differences(fg_type type, int64_t codes_differ[LIKENESSES], in
   uint64_t seed = 1;
   for (int chunk = 0; chunk < GROUPS / CHUNK; chunk++) {
     for (int g = 0; g < CHUNK; g++) {
-      const float size = ldexpf(1 + (float)next(&seed) / (1 << 24), (int)(next(&seed) % 16) - 8);
+      const float fraction = (float)next(&seed) / (1 << 24);
+      const float size = ldexpf(1 + fraction, (int)(next(&seed) % 16) - 8);
       for (int i = 0; i < GROUP; i++) x[g * GROUP + i] = size * bell(&seed);
     }
     if (type == FG_BF16) {
