@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, MOST_LINKS = 40, MOST_ATTEMPTS = 1000, WRITE_BYTES = 1 << 30 };
+enum { PATH_BYTES = 4096, MOST_LINKS = 40, MOST_ATTEMPTS = 1000, WRITE_BYTES = 1 << 20 };
 
 /* Global, since a signal's handler has nothing else to find it by. */
 static char temporary[PATH_BYTES];
@@ -91,7 +91,7 @@ static void sync_directory(const char *target) {
 bool replace_file(const char *path, const struct part *parts, size_t count, char error[TENSOR_ERROR_BYTES]) {
   struct stat status;
   bool exists = stat(path, &status) == 0;
-  if (!exists && (errno != ENOENT || !*path)) return tensor_fail(path, error, "cannot be written: %s", strerror(errno));
+  if (!exists && errno != ENOENT) return tensor_fail(path, error, "cannot be written: %s", strerror(errno));
   if (exists && !S_ISREG(status.st_mode))
     return tensor_fail(path, error, "is %s; output must go to a regular file, which is replaced as a whole",
                        file_kind(status.st_mode));
