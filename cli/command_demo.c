@@ -127,12 +127,12 @@ static double *multiply_unquantised(fg_context *context, const struct layer *lay
   double *product = claim_matrix(count, n, sizeof *product, "the unquantised product");
   float *x = claim_matrix(count, k, sizeof *x, "rows of X"), *w = claim_matrix(PANEL, k, sizeof *w, "rows of W");
   for (int64_t i = 0; i < count; i++) read_rows(context, &layer->x, sample[i], 1, x + i * k);
-  if (threads == 0) threads = omp_get_max_threads();
+  if (threads > 0) omp_set_num_threads(threads);
   for (int64_t j0 = 0; j0 < n; j0 += PANEL) {
     progress("multiplying without quantising", j0, n);
     int64_t columns = n - j0 < PANEL ? n - j0 : PANEL;
     read_rows(context, &layer->w, j0, columns, w);
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < count; i++)
       for (int64_t j = 0; j < columns; j += TOGETHER) {
         const float *u = x + i * k, *v[TOGETHER];

@@ -22,6 +22,18 @@
 
 enum { M = 37, N = 150, K = 300, KB = 3 };
 
+/* What a test gets stays until its process ends, and hangs on this list. */
+static void *keep(void *thing) {
+  static struct kept {
+    struct kept *next;
+    void *thing;
+  } * all;
+  struct kept *added = malloc(sizeof *added);
+  *added = (struct kept){all, thing};
+  all = added;
+  return thing;
+}
+
 /* --- Files. */
 
 static uint64_t random_state = 1;
@@ -147,7 +159,7 @@ static char *read_file(const char *path) {
     if ((used += got) + 1 == room) bytes = realloc(bytes, room *= 2);
   fclose(file);
   bytes[used] = '\0';
-  return bytes;
+  return keep(bytes);
 }
 
 struct answer {
@@ -178,7 +190,7 @@ static json_t *json_from(const char *line, int code) {
   struct answer answer = run(line);
   cr_assert(answer.code == code && *answer.err == '\0', "%s: exit code %d: %s", line, answer.code, answer.err);
   json_error_t error;
-  json_t *json = json_loads(answer.out, JSON_REJECT_DUPLICATES, &error);
+  json_t *json = keep(json_loads(answer.out, JSON_REJECT_DUPLICATES, &error));
   cr_assert(json_is_object(json), "%s: %s in %s", line, error.text, answer.out);
   return json;
 }
@@ -205,9 +217,10 @@ static double number_in(json_t *json, const char *key) {
 static uint64_t hash_of_folder(void) {
   struct dirent **entries;
   int count = scandir(".", &entries, NULL, alphasort);
+  keep(entries);
   uint64_t hash = 14695981039346656037u;
   for (int i = 0; i < count; i++) {
-    const char *name = entries[i]->d_name;
+    const char *name = ((struct dirent *)keep(entries[i]))->d_name;
     struct stat status;
     cr_assert(stat(name, &status) == 0);
     for (const char *letter = name; *letter; letter++) hash = (hash ^ (unsigned char)*letter) * 1099511628211u;
@@ -222,7 +235,7 @@ static uint64_t hash_of_folder(void) {
 static const struct tensor *load(const char *path, const char *name) {
   char error[TENSOR_ERROR_BYTES];
   struct tensor_file *file = tensor_file_open(path, error);
-  cr_assert(file, "%s", error);
+  cr_assert(keep(file), "%s", error);
   const struct tensor *tensor = tensor_file_find(file, name);
   cr_assert(tensor, "%s:%s", path, name);
   return tensor;
@@ -406,15 +419,12 @@ Test(cli, successes) {
   for (size_t i = 0; i < sizeof successes / sizeof *successes; i++) {
     char *out = run_well(successes[i].line);
     cr_expect(strstr(out, successes[i].says), "%s: '%s', but it said: %s", successes[i].line, successes[i].says, out);
-    free(out);
   }
 }
 
 Test(cli, files_with_colons) {
-  char *line;
   cr_assert(rename("one.safetensors", "a:b.safetensors") == 0 && rename("x.npy", "x:1.npy") == 0);
-  line = run_well("finegemm gemm --a x:1.npy --b a:b.safetensors:w.weight --out d:1.safetensors:d:2");
-  free(line);
+  run_well("finegemm gemm --a x:1.npy --b a:b.safetensors:w.weight --out d:1.safetensors:d:2");
   cr_assert(load("d:1.safetensors", "d:2")->count == M * N);
 }
 
@@ -516,18 +526,18 @@ Test(cli, gemm_quantises) {
     snprintf(line, sizeof line,
              "finegemm gemm --a x.npy --b %s --scaling-a %s --scaling-b %s --type-a %s --type-b %s --level reference --out d.npy",
              b_files[turn % 3], sa->name, sb->name, a_type == FG_E4M3 ? "e4m3" : "e5m2", b_type == FG_E4M3 ? "e4m3" : "e5m2");
-    free(run_well(line));
+    run_well(line);
     cr_expect(memcmp(load("d.npy", "")->data, d, sizeof d) == 0, "%s: other bits", line);
   }
 }
 
 /* The defaults: 1x128 by 128x128, e4m3; BF16 into safetensors, FP32 into .npy, which holds FP32 of whatever it is rounded to. */
 Test(cli, gemm_defaults) {
-  free(run_well("finegemm gemm --a x.npy --b w.npy --level reference --out d.npy"));
-  free(run_well("finegemm gemm --a x.npy --b w.npy --level reference --out e.npy --type-a e4m3 --type-b e4m3 --scaling-a 1x128 "
-                "--scaling-b 128x128 --out-type f32"));
-  free(run_well("finegemm gemm --a x.npy --b w.npy --level reference --out d.safetensors:d"));
-  free(run_well("finegemm gemm --a x.npy --b w.npy --level reference --out b.npy --out-type bf16"));
+  run_well("finegemm gemm --a x.npy --b w.npy --level reference --out d.npy");
+  run_well("finegemm gemm --a x.npy --b w.npy --level reference --out e.npy --type-a e4m3 --type-b e4m3 --scaling-a 1x128 "
+           "--scaling-b 128x128 --out-type f32");
+  run_well("finegemm gemm --a x.npy --b w.npy --level reference --out d.safetensors:d");
+  run_well("finegemm gemm --a x.npy --b w.npy --level reference --out b.npy --out-type bf16");
   const struct tensor *d = load("d.npy", ""), *bf16 = load("d.safetensors", "d"), *wide = load("b.npy", "");
   cr_assert(d->type == FG_FP32 && bf16->type == FG_BF16 && wide->type == FG_FP32);
   cr_assert(memcmp(d->data, load("e.npy", "")->data, (size_t)d->bytes) == 0);
@@ -537,7 +547,7 @@ Test(cli, gemm_defaults) {
   fg_conversion widen = {.rows = M, .cols = N, .from = {.data = rounded, .type = FG_BF16}, .to = {.data = back, .type = FG_FP32}};
   cr_assert(fg_convert(context(), &round) == FG_OK && fg_convert(context(), &widen) == FG_OK);
   cr_assert(memcmp(bf16->data, rounded, sizeof rounded) == 0 && memcmp(wide->data, back, sizeof back) == 0);
-  free(run_well("finegemm compare b.npy d.safetensors:d")); /* equal as FP32 */
+  run_well("finegemm compare b.npy d.safetensors:d"); /* equal as FP32 */
 }
 
 /* Long products go in panels; their seams must not show. More than 2^31 products make two, along m or along n. */
@@ -557,7 +567,7 @@ Test(cli, gemm_in_panels, .timeout = 600) {
         "finegemm quantize --in %s.npy --out q.safetensors:a --scaling %s; finegemm quantize --in %s.npy --out q.safetensors:b --scaling %s; "
         "finegemm gemm --a q.safetensors:a --b q.safetensors:b --level reference --out d%d.npy",
         a, scalings[turn], b, scalings[(turn + 1) % 2], turn);
-    free(run_well(line));
+    run_well(line);
     const struct tensor *qa = load("q.safetensors", "a"), *qb = load("q.safetensors", "b");
     fg_problem problem = {.m = qa->shape[0], .n = qb->shape[0], .k = DEEP, .level = FG_REFERENCE};
     problem.a = (fg_operand){
@@ -594,7 +604,7 @@ Test(cli, quantize) {
     char name[32];
     snprintf(name, sizeof name, "t%d", turn);
     const struct tensor *got = load("q.safetensors", name);
-    strcat(name, "_scale_inv");
+    snprintf(name, sizeof name, "t%d_scale_inv", turn);
     const struct tensor *scales = load("q.safetensors", name);
     cr_expect(got->type == conversion.to.type && memcmp(got->data, q, sizeof q) == 0, "%s: other codes", line);
     cr_expect(scales->type == FG_FP32 && scales->count == s->a_scales && memcmp(scales->data, scale, (size_t)scales->bytes) == 0,
@@ -663,9 +673,9 @@ Test(cli, compare_finds_the_worst) {
 }
 
 Test(cli, compare_with_the_bound) {
-  free(run_well("finegemm gemm --a x.npy --b w.npy --c c.npy --level reference --out r.npy"));
-  free(run_well("finegemm gemm --a x.npy --b w.npy --c c.npy --level blas --out b.npy"));
-  free(run_well("finegemm gemm --a x.npy --b w.npy --c c.npy --out h.npy --out-type f16"));
+  run_well("finegemm gemm --a x.npy --b w.npy --c c.npy --level reference --out r.npy");
+  run_well("finegemm gemm --a x.npy --b w.npy --c c.npy --level blas --out b.npy");
+  run_well("finegemm gemm --a x.npy --b w.npy --c c.npy --out h.npy --out-type f16");
   json_t *json = json_from("finegemm compare r.npy b.npy --a x.npy --b w.npy --c c.npy --json", 0);
   for (int i = 0; i < 2; i++) {
     json_t *check = json_object_get(json_object_get(json, i ? "second" : "first"), "check");
@@ -678,7 +688,7 @@ Test(cli, compare_with_the_bound) {
   cr_expect(run("finegemm compare r.npy b.npy --a x.npy --b w.npy --c c.npy --level exact").code == 1,
             "exact's bound is no FP32 sum's");
   cr_expect(run("finegemm compare r.npy h.npy --a x.npy --b w.npy --c c.npy").code == 1, "rounded to FP16");
-  free(run_well("finegemm compare h.npy h.npy --a x.npy --b w.npy --c c.npy --out-type f16"));
+  run_well("finegemm compare h.npy h.npy --a x.npy --b w.npy --c c.npy --out-type f16");
 
   /* One element, out of its bound or NaN, in either place; and equal bits that are wrong alike. */
   const struct tensor *right = load("r.npy", "");
