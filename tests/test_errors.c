@@ -15,7 +15,7 @@ enum { M = 130, N = 20, K = 260, G = 3, BLOCKS = 3 };
 
 /* All arrays lie in one arena, each in a place of its own with room before and behind. */
 enum place { AT_A, AT_A_SCALE, AT_B, AT_B_SCALE, AT_C, AT_BIAS, AT_D, AT_VALUES, AT_VALUE, AT_BOUND, AT_SPARE, PLACES };
-enum { PLACE_BYTES = 1 << 17, FIRST_BYTE = 1 << 13 };
+enum { PLACE_BYTES = 1 << 17, FIRST_BYTE = 1 << 14 };
 
 static union {
   double aligned;
