@@ -150,7 +150,8 @@ fg_status fg_check_output(const fg_problem *full, const struct fg_array *output)
 
 static fg_status check_arrays(fg_problem *full, enum fg_purpose purpose) {
   struct fg_array arrays[ARRAYS];
-  int64_t blocks = fg_blocks(full->k);
+  /* How many blocks the ranges of K have is not known to fg_prepare(), which must not refuse what fg_gemm() does not. */
+  int64_t blocks = full->kind == FG_GROUPED_K ? full->k > 0 : fg_blocks(full->k);
   list_arrays(full, blocks, arrays);
   if (purpose != FG_TO_PREPARE) {
     TRY(fg_check_array(&arrays[GROUP_VALUES]));

@@ -36,7 +36,7 @@ fg_status fg_check_scales(const fg_problem *full);
 /* levels.c: a level's row in the table, NULL if there is none; and its function, NULL if it is not part of this version.
  * FG_BEST has no row but a function. */
 const fg_level_info *fg_level_find(fg_level level);
-typedef fg_status fg_level_function(const struct fg_part *part, int threads);
+typedef void fg_level_function(const struct fg_part *part, int threads);
 fg_level_function *fg_level_run(fg_level level);
 
 #endif

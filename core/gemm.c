@@ -1,15 +1,30 @@
 /* The calls, read aloud: check, split, run. */
 #include "core.h"
 
+#include <stdlib.h>
+
 struct run {
   fg_level_function *level;
   int threads;
+  size_t work_bytes; /* what the most demanding part needs */
+  void *work;
 };
+
+static fg_status measure_work(const struct fg_part *part, int64_t base, void *state) {
+  (void)base;
+  struct run *run = state;
+  size_t bytes = fg_blas_work_bytes(part, run->threads);
+  if (bytes > run->work_bytes) run->work_bytes = bytes;
+  return FG_OK;
+}
 
 static fg_status run_level(const struct fg_part *part, int64_t base, void *state) {
   (void)base;
   const struct run *run = state;
-  return run->level(part, run->threads);
+  struct fg_part working = *part;
+  working.work = run->work;
+  run->level(&working, run->threads);
+  return FG_OK;
 }
 
 static fg_status check_all(fg_context *context, const fg_problem *problem, enum fg_purpose purpose, fg_problem *full) {
@@ -22,7 +37,15 @@ fg_status fg_gemm(fg_context *context, const fg_problem *problem) {
   fg_problem full;
   fg_status status = check_all(context, problem, FG_TO_RUN, &full);
   if (status != FG_OK) return status;
-  return fg_split(&full, run_level, &(struct run){fg_level_run(full.level), context->threads});
+  struct run run = {.level = fg_level_run(full.level), .threads = context->threads};
+  if (full.level == FG_BLAS) fg_split(&full, measure_work, &run);
+  if (run.work_bytes > 0) {
+    run.work = aligned_alloc(64, run.work_bytes);
+    if (!run.work) return fg_fail(FG_OUT_OF_MEMORY, "no memory for %zu bytes of work space", run.work_bytes);
+  }
+  fg_split(&full, run_level, &run);
+  free(run.work);
+  return FG_OK;
 }
 
 fg_status fg_prepare(fg_context *context, const fg_problem *problem) {

@@ -55,6 +55,7 @@ fg_status fg_check_groups(const fg_problem *full, int64_t *blocks) {
     if (full->kind == FG_GROUPED_K) *blocks += fg_blocks(end - begin);
     if (full->kind != FG_MASKED) previous = end;
   }
+  if (*blocks == 0) *blocks = full->k > 0; /* of empty ranges: no scale is used, but the operand has some */
   return FG_OK;
 }
 

@@ -23,6 +23,7 @@
 
 /* Measured in docs/decisions/blas.md. PANEL_LD is no power of two, or the rows of a panel would compete for few cache lines. */
 enum { TILE = 512, PANEL_BLOCKS = 2, PANEL_K = PANEL_BLOCKS * FG_BLOCK_K, PANEL_LD = PANEL_K + 16, GRAIN = 16 };
+enum { THREAD_PRODUCTS = 1 << 18 }; /* fewer are done before a thread has woken up */
 
 static int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -148,22 +149,31 @@ static void multiply_tile(const struct fg_part *part, int64_t i0, int64_t m, int
 
 fg_status fg_blas_part(const struct fg_part *part, int threads) {
   if (part->m == 0 || part->n == 0) return FG_OK;
+  double useful = 1 + (double)part->m * (double)part->n * (double)part->k / THREAD_PRODUCTS;
+  if (threads > useful) threads = (int)useful;
   const struct tiling tiling = choose_tiling(part->m, part->n, threads);
   int64_t tiles = tiling.rows * tiling.cols, floats = lay_out(&tiling, NULL, &(struct work){0});
-  int team = (int)min(threads, tiles);
-  float *slab = aligned_alloc(64, (size_t)(team * floats) * sizeof *slab);
-  if (!slab) return FG_OUT_OF_MEMORY;
-#pragma omp parallel num_threads(team)
+  bool failed = false;
+#pragma omp parallel num_threads((int)min(threads, tiles))
   {
     omp_set_num_threads(1); /* of this thread: in a team of one sgemm would else start a team of its own */
     struct work work;
-    lay_out(&tiling, slab + omp_get_thread_num() * floats, &work);
-#pragma omp for schedule(dynamic)
-    for (int64_t tile = 0; tile < tiles; tile++) {
-      int64_t i0 = tile % tiling.rows * tiling.tile_m, j0 = tile / tiling.rows * tiling.tile_n;
-      multiply_tile(part, i0, min(part->m - i0, tiling.tile_m), j0, min(part->n - j0, tiling.tile_n), &work);
+    float *slab = aligned_alloc(64, (size_t)floats * sizeof *slab);
+    if (slab)
+      lay_out(&tiling, slab, &work);
+    else {
+#pragma omp atomic write
+      failed = true;
     }
+#pragma omp barrier
+    if (!failed) {
+#pragma omp for schedule(dynamic)
+      for (int64_t tile = 0; tile < tiles; tile++) {
+        int64_t i0 = tile % tiling.rows * tiling.tile_m, j0 = tile / tiling.rows * tiling.tile_n;
+        multiply_tile(part, i0, min(part->m - i0, tiling.tile_m), j0, min(part->n - j0, tiling.tile_n), &work);
+      }
+    }
+    free(slab);
   }
-  free(slab);
-  return FG_OK;
+  return failed ? FG_OUT_OF_MEMORY : FG_OK;
 }

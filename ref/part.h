@@ -31,6 +31,7 @@ struct fg_part {
   int64_t a_ld, b_ld, c_ld, d_ld;
   fg_type a_type, b_type, c_type, bias_type, d_type; /* never FG_DEFAULT_TYPE */
   struct fg_scales a_scale, b_scale;
+  void *work; /* of a level that asks for it, aligned to 64 bytes */
 };
 
 static inline int64_t fg_blocks(int64_t k) { return (k + FG_BLOCK_K - 1) / FG_BLOCK_K; }
@@ -38,10 +39,12 @@ static inline int64_t fg_blocks(int64_t k) { return (k + FG_BLOCK_K - 1) / FG_BL
 /* The last step of every FP32 level: D(i, j0 + t) = round(RN(RN(sum[t] + C) + bias)) for t < count. `sum` is overwritten. */
 void fg_finish_row(const struct fg_part *part, int64_t i, int64_t j0, int64_t count, float *sum);
 
-/* The CPU levels. Each writes D whole, on at most `threads` threads, and returns FG_OK or FG_OUT_OF_MEMORY. */
-fg_status fg_exact_part(const struct fg_part *part, int threads);
-fg_status fg_reference_part(const struct fg_part *part, int threads);
-fg_status fg_blas_part(const struct fg_part *part, int threads);
+/* The CPU levels. Each writes D whole, on at most `threads` threads. None allocates, so that none can fail with D half written:
+ * part->work must have as many bytes as fg_blas_work_bytes() asks for. */
+void fg_exact_part(const struct fg_part *part, int threads);
+void fg_reference_part(const struct fg_part *part, int threads);
+void fg_blas_part(const struct fg_part *part, int threads);
+size_t fg_blas_work_bytes(const struct fg_part *part, int threads);
 
 /* The exact value and the bound of fg_exact(), for `level`, into [m, n] arrays with row stride ld; either may be NULL. */
 fg_status fg_exact_bound(const struct fg_part *part, fg_level level, double *value, double *bound, int64_t ld, int threads);

@@ -432,7 +432,7 @@ static void choose_groups(struct problem *problem, uint64_t *state) {
               (struct row){.group = g, .d_matrix = g, .a_row = i, .d_row = i, .k0 = begin, .k1 = begin + size, .block0 = block0});
       block0 += ceil128(size);
     }
-    problem->blocks = block0;
+    problem->blocks = block0 > 0 ? block0 : spec->k > 0;
   }
   bool wide = spec->group_type == FG_INT64;
   problem->values = region_make((size_t)count * (wide ? 8 : 4), spec->at_end);

@@ -110,6 +110,7 @@ static void count_kept(const struct problem *problem, const struct truth *truth)
 /* All of D by the definition, the bounds of all levels, and all levels within them. */
 static void check_problem(fg_context *context, struct problem *problem) {
   unsigned char *expected = defined_bytes(problem);
+  if (fg_prepare(context, &problem->call) != FG_OK) case_failed(problem, "fg_prepare: %s", fg_message());
   int64_t elements = packed_elements(&problem->spec);
   struct region value = region_make((size_t)elements * sizeof(double), true),
                 bound = region_make((size_t)elements * sizeof(double), true);
