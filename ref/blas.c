@@ -18,7 +18,6 @@
 #include <math.h>
 #include <omp.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Measured in docs/decisions/blas.md. PANEL_LD is no power of two, or the rows of a panel would compete for few cache lines. */
@@ -147,33 +146,40 @@ static void multiply_tile(const struct fg_part *part, int64_t i0, int64_t m, int
   for (int64_t i = 0; i < m; i++) fg_finish_row(part, i0 + i, j0, n, work->sum + i * n);
 }
 
-fg_status fg_blas_part(const struct fg_part *part, int threads) {
-  if (part->m == 0 || part->n == 0) return FG_OK;
+/* How a part is done: tiles by a team of threads, each of which works in `floats` floats of its own. */
+struct plan {
+  struct tiling tiling;
+  int64_t tiles, floats;
+  int team;
+};
+
+static struct plan make_plan(const struct fg_part *part, int threads) {
   double useful = 1 + (double)part->m * (double)part->n * (double)part->k / THREAD_PRODUCTS;
   if (threads > useful) threads = (int)useful;
-  const struct tiling tiling = choose_tiling(part->m, part->n, threads);
-  int64_t tiles = tiling.rows * tiling.cols, floats = lay_out(&tiling, NULL, &(struct work){0});
-  bool failed = false;
-#pragma omp parallel num_threads((int)min(threads, tiles))
+  struct plan plan = {.tiling = choose_tiling(part->m, part->n, threads)};
+  plan.tiles = plan.tiling.rows * plan.tiling.cols;
+  plan.floats = lay_out(&plan.tiling, NULL, &(struct work){0});
+  plan.team = (int)min(threads, plan.tiles);
+  return plan;
+}
+
+size_t fg_blas_work_bytes(const struct fg_part *part, int threads) {
+  struct plan plan = make_plan(part, threads);
+  return (size_t)(plan.team * plan.floats) * sizeof(float);
+}
+
+void fg_blas_part(const struct fg_part *part, int threads) {
+  const struct plan plan = make_plan(part, threads);
+  const struct tiling *tiling = &plan.tiling;
+#pragma omp parallel num_threads(plan.team)
   {
     omp_set_num_threads(1); /* of this thread: in a team of one sgemm would else start a team of its own */
     struct work work;
-    float *slab = aligned_alloc(64, (size_t)floats * sizeof *slab);
-    if (slab)
-      lay_out(&tiling, slab, &work);
-    else {
-#pragma omp atomic write
-      failed = true;
-    }
-#pragma omp barrier
-    if (!failed) {
+    lay_out(tiling, (float *)part->work + omp_get_thread_num() * plan.floats, &work);
 #pragma omp for schedule(dynamic)
-      for (int64_t tile = 0; tile < tiles; tile++) {
-        int64_t i0 = tile % tiling.rows * tiling.tile_m, j0 = tile / tiling.rows * tiling.tile_n;
-        multiply_tile(part, i0, min(part->m - i0, tiling.tile_m), j0, min(part->n - j0, tiling.tile_n), &work);
-      }
+    for (int64_t tile = 0; tile < plan.tiles; tile++) {
+      int64_t i0 = tile % tiling->rows * tiling->tile_m, j0 = tile / tiling->rows * tiling->tile_n;
+      multiply_tile(part, i0, min(part->m - i0, tiling->tile_m), j0, min(part->n - j0, tiling->tile_n), &work);
     }
-    free(slab);
   }
-  return failed ? FG_OUT_OF_MEMORY : FG_OK;
 }
