@@ -61,7 +61,7 @@ int fg_set_isa(enum fg_isa isa) {
 
 const struct fg_path *fg_path(void) {
 #if defined(__x86_64__)
-  static const struct fg_path *const paths[] = {&fg_path_plain, &fg_path_avx2, &fg_path_plain};
+  static const struct fg_path *const paths[] = {&fg_path_plain, &fg_path_avx2, &fg_path_avx512};
   return paths[fg_isa()];
 #else
   return &fg_path_plain;
