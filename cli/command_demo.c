@@ -25,7 +25,7 @@ struct level_result {
   const fg_level_info *info;
   double seconds;
   struct verdict verdict;
-  const char *bits; /* beside its twin's: "yes", "no"; what else there is to say */
+  const char *bits; /* beside its twin's: "= reference", "differ", or why there is no saying */
   float *d;
 };
 
@@ -68,9 +68,8 @@ static struct layer make_layer(int64_t m, int64_t n, int64_t k) {
     }
   }
   for (int64_t i = 0; i < n * k; i++) w[i] = 0x1p-6f * bell_at(4, (uint64_t)i);
-  return (struct layer){{text("X, made here"), m, k, {.data = x, .type = FG_FP32, .ld = k}, {0}},
-                        {text("W, made here"), n, k, {.data = w, .type = FG_FP32, .ld = k}, {0}},
-                        true};
+  return (struct layer){
+      {"X", m, k, {.data = x, .type = FG_FP32, .ld = k}, {0}}, {"W", n, k, {.data = w, .type = FG_FP32, .ld = k}, {0}}, true};
 }
 
 static struct side load_side(fg_context *context, struct factor *factor) {
@@ -175,11 +174,12 @@ static double time_level(fg_context *context, const fg_problem *problem, const c
 static const char *compare_with_twin(const struct level_result *results, int count, const struct level_result *own,
                                      int64_t elements) {
   const fg_level_info *info = own->info;
-  if (info->twin == FG_EXACT) return "no twin: bound";
-  if (info->twin == info->level) return "is the twin";
+  if (info->twin == FG_EXACT) return "within bound";
+  if (info->twin == info->level) return "defines them";
   for (int i = 0; i < count; i++)
     if (results[i].info->level == info->twin)
-      return memcmp(results[i].d, own->d, (size_t)elements * sizeof *own->d) == 0 ? "yes" : "no";
+      return memcmp(results[i].d, own->d, (size_t)elements * sizeof *own->d) == 0 ? text("= %s", level_name(info->twin))
+                                                                                  : "differ";
   return text("%s did not run", level_name(info->twin));
 }
 
@@ -261,34 +261,57 @@ static double gflops_of(const struct layer *layer, double seconds) {
   return seconds > 0 ? 2e-9 * (double)layer->x.rows * (double)layer->w.rows * (double)layer->x.k / seconds : 0;
 }
 
-static void print_layer(const struct layer *layer) {
-  printf("X [%" PRId64 ", %" PRId64 "] by W [%" PRId64 ", %" PRId64 "] transposed: ", layer->x.rows, layer->x.k, layer->w.rows,
-         layer->w.k);
-  if (layer->made)
-    printf(
-        "a layer such as a language model has, the same numbers on every machine.\n"
-        "One channel of X in %d is an outlier, %d times as large; one token in %d is massive in one of %d of these, %d times.\n",
-        ONE_CHANNEL_IN, OUTLIER, ONE_TOKEN_IN, ONE_OUTLIER_IN, MASSIVE);
-  else
-    printf("%s and %s.\n", layer->x.name, layer->w.name);
+static void print_layer(const struct layer *layer, int threads) {
+  const struct side *x = &layer->x, *w = &layer->w;
+  struct table *table = table_begin("lll", NULL);
+  table_cell(table, "  X");
+  table_cell(table, "[%" PRId64 ", %" PRId64 "]", x->rows, x->k);
+  if (layer->made) {
+    table_cell(table, "activations; about one channel in %d is an outlier, %d times as large as the others,", ONE_CHANNEL_IN,
+               OUTLIER);
+    table_cell(table, "%s", "");
+    table_cell(table, "%s", "");
+    table_cell(table, "and about one token in %d is huge in one of %d of these, %d times", ONE_TOKEN_IN, ONE_OUTLIER_IN, MASSIVE);
+  } else {
+    table_cell(table, "%s", x->name);
+  }
+  table_cell(table, "  W");
+  table_cell(table, "[%" PRId64 ", %" PRId64 "]", w->rows, w->k);
+  table_cell(table, "%s", layer->made ? "weights" : w->name);
+  fg_finding cpu;
+  int known = fg_doctor(&cpu, 1);
+  table_cell(table, "  D");
+  table_cell(table, "[%" PRId64 ", %" PRId64 "]", x->rows, w->rows);
+  table_cell(table, "= X W^T, on %s%s", known ? cpu.found : "this machine", threads ? text("; at most %d used", threads) : "");
+  if (layer->made) printf("A layer such as a language model has, the same numbers on every machine:\n\n");
+  table_print(table);
 }
 
 static void print_levels(const struct layer *layer, const struct level_result *results, int count) {
-  const char *const headings[] = {"level", "seconds", "GFLOPS", "worst at", "error", "bound", "error/bound", "bits = twin"};
+  const char *const headings[] = {"level", "seconds", "GFLOPS", "worst at", "its error", "its bound", "error/bound", "bits"};
   struct table *table = table_begin("lrrrrrrl", headings);
   for (int i = 0; i < count; i++) {
     const struct verdict *v = &results[i].verdict;
     table_cell(table, "%s", results[i].info->name);
-    table_cell(table, "%.3f", results[i].seconds);
-    table_cell(table, "%.2f", gflops_of(layer, results[i].seconds));
+    table_cell(table, "%.3g", results[i].seconds);
+    table_cell(table, "%.3g", gflops_of(layer, results[i].seconds));
     table_cell(table, "[%" PRId64 ", %" PRId64 "]", v->i, v->j);
     table_cell(table, "%.2e", v->error);
     table_cell(table, "%.2e", v->bound);
     table_cell(table, "%#.2g", v->ratio);
-    table_cell(table, "%s", results[i].bits);
+    table_cell(table, "%s", v->outside ? text("%" PRId64 " OUTSIDE", v->outside) : results[i].bits);
   }
-  printf("\nEvery level that runs here, on FP8 with fine-grained scales (1x128 of X, 128x128 of W), D in FP32:\n\n");
+  printf("\nEvery level that runs here, on FP8 with fine-grained scales (1x128 of X, 128x128 of W), D in FP32, each\n"
+         "element checked against the exact product; the worst is the one that uses most of its bound:\n\n");
   table_print(table);
+  int levels, missing = 0;
+  const fg_level_info *info = fg_levels(&levels);
+  for (int i = 0; i < levels; i++) {
+    bool ran = false;
+    for (int l = 0; l < count; l++) ran = ran || results[l].info == &info[i];
+    if (!ran) printf("%s%s", missing++ ? ", " : "(not here: ", info[i].name);
+  }
+  if (missing) printf("; 'finegemm levels' says why)\n");
 }
 
 static void print_scalings(const struct layer *layer, const struct scaling_result *results, int64_t rows) {
@@ -300,10 +323,21 @@ static void print_scalings(const struct layer *layer, const struct scaling_resul
     table_cell(table, "%.3f %%", 100 * results[s].median_row);
     table_cell(table, "%.3f %%", 100 * results[s].worst_row);
   }
-  printf("\nWhat fine-grained scales buy: the error of D against the product without quantising, relative");
-  if (rows < layer->x.rows) printf(" (%" PRId64 " of %" PRId64 " rows)", rows, layer->x.rows);
-  printf(":\n\n");
+  printf(
+      "\nWhat fine-grained scales buy: the error of D against the product before quantising (root mean square, relative):\n\n");
   table_print(table);
+  if (rows < layer->x.rows) printf("(of %" PRId64 " of the %" PRId64 " rows)\n", rows, layer->x.rows);
+  const struct side *given = !layer->x.floats.data ? &layer->x : !layer->w.floats.data ? &layer->w : NULL;
+  if (given) printf("(%s is FP8 already and stays as it is)\n", given->name);
+}
+
+/* The last lines: is all well, and was it worth it? */
+static void print_verdict(bool right, const struct scaling_result *results) {
+  if (results && results[1].median_row > 0)
+    printf("\nWith one scale the median row is %.2f times as wrong as with fine-grained ones.",
+           results[0].median_row / results[1].median_row);
+  printf("\n%s\n", right ? "Every element of every level is within its bound."
+                         : "NOT every level is within its bound and equal to its twin.");
 }
 
 static json_t *json_of(const struct layer *layer, const struct level_result *levels, int level_count,
@@ -311,7 +345,7 @@ static json_t *json_of(const struct layer *layer, const struct level_result *lev
   json_t *list = json_array(), *tried = scalings ? json_array() : json_null();
   for (int i = 0; i < level_count; i++) {
     const struct verdict *v = &levels[i].verdict;
-    json_array_append_new(list, json_pack("{ss sf sf sI s[II] so so so ss}", "level", levels[i].info->name, "seconds",
+    json_array_append_new(list, json_pack("{ss sf sf sI s[II] so so so ss}", "name", levels[i].info->name, "seconds",
                                           levels[i].seconds, "gflops", gflops_of(layer, levels[i].seconds), "outside", v->outside,
                                           "worst", v->i, v->j, "error", json_number(v->error), "bound", json_number(v->bound),
                                           "ratio", json_number(v->ratio), "bits", levels[i].bits));
@@ -347,17 +381,18 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   fg_context *context = make_context(threads);
   struct layer layer = given ? load_layer(context, specs[0], specs[1]) : make_layer(m, n, k);
   if (!json) {
-    print_layer(&layer);
+    print_layer(&layer, threads);
     fflush(stdout);
   }
   struct level_result levels[MOST_LEVELS];
   int level_count = run_levels(context, &layer, levels);
   bool right = true;
-  for (int i = 0; i < level_count; i++) right = right && levels[i].verdict.outside == 0 && strcmp(levels[i].bits, "no") != 0;
+  for (int i = 0; i < level_count; i++) right = right && levels[i].verdict.outside == 0 && strcmp(levels[i].bits, "differ") != 0;
   if (!json) print_levels(&layer, levels, level_count);
-  struct scaling_result scalings[SCALINGS] = {{.name = "one for each tensor", .x_scaling = FG_TENSOR, .w_scaling = FG_TENSOR},
-                                              {.name = "1x128 by 128x128", .x_scaling = FG_1X128, .w_scaling = FG_128X128},
-                                              {.name = "1x128 by 1x128", .x_scaling = FG_1X128, .w_scaling = FG_1X128}};
+  struct scaling_result scalings[SCALINGS] = {
+      {.name = "one for X, one for W", .x_scaling = FG_TENSOR, .w_scaling = FG_TENSOR},
+      {.name = "1x128 of X, 128x128 of W", .x_scaling = FG_1X128, .w_scaling = FG_128X128},
+      {.name = "1x128 of both", .x_scaling = FG_1X128, .w_scaling = FG_1X128}};
   bool tried = layer.x.floats.data || layer.w.floats.data; /* with FP8 on both sides there is nothing to choose */
   int64_t rows = tried ? try_scalings(context, &layer, threads, scalings) : 0;
   if (json) {
@@ -366,8 +401,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
     json_print(object);
   } else {
     if (tried) print_scalings(&layer, scalings, rows);
-    printf("\n%s\n", right ? "Every element of every level is within its bound."
-                           : "NOT every level is within its bound and equal to its twin.");
+    print_verdict(right, tried ? scalings : NULL);
   }
   return right ? DONE : DIFFERENT;
 }
