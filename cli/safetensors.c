@@ -1,7 +1,6 @@
 /* The .safetensors format: the header's length in 8 bytes, the header (JSON), the tensors' bytes without gaps. */
 #include "tensor_format.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -209,7 +208,7 @@ static bool complete(struct tensor *tensor, const char *path, char error[TENSOR_
   return true;
 }
 
-/* The header's text, padded so that the data begins at a multiple of 8. NULL: no memory, or a name is not UTF-8. */
+/* The header as JSON, *length bytes. NULL: no memory, or a name is not UTF-8. */
 static char *header_text(const struct tensor *tensors, size_t count, json_t *metadata, size_t *length) {
   json_t *header = json_object();
   bool good = header && (!metadata || json_object_set(header, metadata_key, metadata) == 0);
@@ -223,33 +222,35 @@ static char *header_text(const struct tensor *tensors, size_t count, json_t *met
     good = json_object_set_new(header, tensor->name, entry) == 0 && good;
     offset += tensor->bytes;
   }
-  char *text = NULL;
-  size_t used = good ? json_dumpb(header, NULL, 0, JSON_COMPACT) : 0;
-  *length = (used + 7) / 8 * 8;
-  if (used) text = malloc(*length);
-  if (text) {
-    json_dumpb(header, text, used, JSON_COMPACT);
-    memset(text + used, ' ', *length - used);
+  /* Measured first: json_dumps() grows its text, and where it has no memory for that leaves a key out without telling. */
+  *length = good ? json_dumpb(header, NULL, 0, JSON_COMPACT) : 0;
+  char *text = *length ? malloc(*length) : NULL;
+  if (text && json_dumpb(header, text, *length, JSON_COMPACT) != *length) {
+    free(text);
+    text = NULL;
   }
   json_decref(header);
   return text;
 }
 
+/* parts: room for count + 3. */
 static bool write_merged(const char *path, struct tensor *merged, struct part *parts, size_t count, json_t *metadata,
                          char error[TENSOR_ERROR_BYTES]) {
+  static const char padding[] = "       "; /* after it the data begins at a multiple of 8 */
   qsort(merged, count, sizeof *merged, compare_for_writing);
   size_t length;
   char *header = header_text(merged, count, metadata, &length);
   if (!header) return tensor_fail(path, error, "cannot be written: a tensor's name is not UTF-8, or there is no memory");
-  uint64_t header_bytes = length;
+  uint64_t header_bytes = (length + 7) / 8 * 8;
   parts[0] = (struct part){&header_bytes, LENGTH_BYTES};
   parts[1] = (struct part){header, length};
-  for (size_t i = 0; i < count; i++) parts[2 + i] = (struct part){merged[i].data, (size_t)merged[i].bytes};
-  bool good = length <= HEADER_LIMIT ? replace_file(path, parts, 2 + count, error)
-                                     : tensor_fail(path, error,
-                                                   "cannot be written: its header would take %zu bytes, and the "
-                                                   "format allows %d",
-                                                   length, HEADER_LIMIT);
+  parts[2] = (struct part){padding, header_bytes - length};
+  for (size_t i = 0; i < count; i++) parts[3 + i] = (struct part){merged[i].data, (size_t)merged[i].bytes};
+  bool good =
+      header_bytes <= HEADER_LIMIT
+          ? replace_file(path, parts, 3 + count, error)
+          : tensor_fail(path, error, "cannot be written: its header would take %" PRIu64 " bytes, and the format allows %d",
+                        header_bytes, HEADER_LIMIT);
   free(header);
   return good;
 }
@@ -274,7 +275,7 @@ bool safetensors_write(const char *path, const struct tensor *tensors, int count
                           "it must be .safetensors to take another");
   size_t kept = existing ? (size_t)existing->count : 0, merged_count = 0;
   struct tensor *merged = malloc((kept + (size_t)count + 1) * sizeof *merged);
-  struct part *parts = malloc((kept + (size_t)count + 2) * sizeof *parts);
+  struct part *parts = malloc((kept + (size_t)count + 3) * sizeof *parts);
   if (good && (!merged || !parts)) good = tensor_fail(path, error, "cannot be written: out of memory");
   for (size_t i = 0; good && i < kept; i++) {
     if (!find(tensors, count, existing->tensors[i].name)) merged[merged_count++] = existing->tensors[i];

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -969,6 +970,43 @@ Test(files, asks_for_permission) {
   cr_expect_eq(each_entry(NULL), 1);
   cr_expect_eq(write_apart(lower_privileges, write_npy, ""), 0);
   cr_expect_eq(each_entry(NULL), 1);
+  remove_folder();
+  end_large();
+}
+
+static int allocations_left;
+
+static void *allocate_some(size_t bytes) { return allocations_left-- == 0 ? NULL : malloc(bytes); }
+
+/* Of the memory that JSON takes, each piece in turn is missing. */
+Test(files, leaves_nothing_when_memory_ends) {
+  begin_large("out");
+  struct tensor other = small;
+  other.name = "other";
+  char error[TENSOR_ERROR_BYTES], content[MOST_BYTES];
+  size_t bytes = put_old(content);
+  json_set_alloc_funcs(allocate_some, free);
+  bool failed = true;
+  int missing = 0;
+  for (; failed; missing++) {
+    allocations_left = missing;
+    bool written = safetensors_write(target, &other, 1, error);
+    failed = allocations_left < 0;
+    allocations_left = -1;
+    cr_expect(written || failed);
+    if (!written) {
+      expect_sentence(error, target, "");
+      expect_content(target, content, bytes);
+    } else {
+      struct tensor_file *file = tensor_file_open(target, error);
+      cr_assert(file, "%s", error);
+      cr_expect(tensor_file_find(file, "x") && tensor_file_find(file, "other"), "without allocation %d", missing);
+      tensor_file_close(file);
+      put("out", content, bytes);
+    }
+    cr_expect_eq(each_entry(NULL), 1);
+  }
+  cr_expect_gt(missing, 50);
   remove_folder();
   end_large();
 }
