@@ -20,9 +20,14 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Measured in docs/decisions/blas.md. PANEL_LD is no power of two, or the rows of a panel would compete for few cache lines. */
-enum { TILE = 512, PANEL_BLOCKS = 2, PANEL_K = PANEL_BLOCKS * FG_BLOCK_K, PANEL_LD = PANEL_K + 16, GRAIN = 16 };
-enum { THREAD_PRODUCTS = 1 << 18 }; /* fewer are done before a thread has woken up */
+/* Measured: docs/decisions/0006-blas-through-panels.md. PANEL_LD is no power of two, or the rows of a panel would compete for
+ * few cache lines. */
+enum { TILE = 384, PANEL_BLOCKS = 2, PANEL_K = PANEL_BLOCKS * FG_BLOCK_K, PANEL_LD = PANEL_K + 16 };
+enum { GRAIN = 16 };                /* tiles are this many rows and columns, or a multiple */
+enum { DECODE_PRODUCTS = 16 };      /* decoding an element takes as long as so many products */
+enum { THREAD_PRODUCTS = 1 << 18 }; /* fewer are done before one more thread has woken up */
+enum { MORE_WAVES = 3 };            /* so many more rounds of tiles than need be are tried */
+enum { DOT_ROWS = 128 };            /* rows of a tile whose dots are there at a time */
 
 static int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -33,19 +38,18 @@ struct tiling {
   int64_t tile_m, tile_n, rows, cols;
 };
 
-/* The tiling that keeps `threads` busy for the shortest time, if decoding a row or column of a panel takes as long as GRAIN
- * products. */
+/* The tiling with which `threads` are done first. */
 static struct tiling choose_tiling(int64_t m, int64_t n, int64_t threads) {
   int64_t rows_min = ceil_div(m, TILE), cols_min = ceil_div(n, TILE), waves_min = ceil_div(rows_min * cols_min, threads);
   struct tiling best = {0};
   double best_cost = INFINITY;
-  for (int64_t waves = waves_min; waves <= 4 * waves_min; waves++)
+  for (int64_t waves = waves_min; waves <= waves_min + MORE_WAVES; waves++)
     for (int64_t rows = rows_min; rows * cols_min <= waves * threads; rows++) {
       int64_t cols = waves * threads / rows;
       struct tiling tiling = {.tile_m = min(m, round_up(ceil_div(m, rows), GRAIN)),
                               .tile_n = min(n, round_up(ceil_div(n, cols), GRAIN))};
       tiling.rows = ceil_div(m, tiling.tile_m), tiling.cols = ceil_div(n, tiling.tile_n);
-      double one = (double)(tiling.tile_m * tiling.tile_n + GRAIN * (tiling.tile_m + tiling.tile_n));
+      double one = (double)(tiling.tile_m * tiling.tile_n + DECODE_PRODUCTS * (tiling.tile_m + tiling.tile_n));
       double cost = one * (double)ceil_div(tiling.rows * tiling.cols, threads);
       if (cost < best_cost) best_cost = cost, best = tiling;
     }
@@ -56,14 +60,14 @@ static struct tiling choose_tiling(int64_t m, int64_t n, int64_t threads) {
 struct work {
   float *a, *b;             /* [tile_m, PANEL_LD], [tile_n, PANEL_LD]: a panel, decoded */
   float *a_scale, *b_scale; /* [PANEL_BLOCKS, tile_m], [PANEL_BLOCKS, tile_n]: its scales */
-  float *sum, *dot;         /* [tile_m, tile_n] */
+  float *sum, *dot;         /* [tile_m, tile_n], [at most DOT_ROWS, tile_n] */
 };
 
 /* A place for each of the work's arrays, from `slab` on; returns how many floats that takes, a multiple of 16. */
 static int64_t lay_out(const struct tiling *tiling, float *slab, struct work *work) {
-  int64_t m = round_up(tiling->tile_m, 16), n = round_up(tiling->tile_n, 16), used = 0;
+  int64_t m = round_up(tiling->tile_m, GRAIN), n = round_up(tiling->tile_n, GRAIN), used = 0;
   float **const arrays[] = {&work->a, &work->b, &work->a_scale, &work->b_scale, &work->sum, &work->dot};
-  const int64_t floats[] = {m * PANEL_LD, n * PANEL_LD, m * PANEL_BLOCKS, n * PANEL_BLOCKS, m * n, m * n};
+  const int64_t floats[] = {m * PANEL_LD, n * PANEL_LD, m * PANEL_BLOCKS, n * PANEL_BLOCKS, m * n, min(m, DOT_ROWS) * n};
   for (int i = 0; i < 6; i++) {
     *arrays[i] = slab ? slab + used : NULL;
     used += floats[i];
@@ -94,7 +98,7 @@ static void decode(fg_type type, const uint8_t *from, int64_t ld, int64_t rows, 
                             min(count - k, FG_BLOCK_K));
 }
 
-/* c [m, n] = a [m, k] b [n, k] transposed + beta c. With a single row sgemm would spend its time on packing the other side. */
+/* c [m, n] = a [m, k] b [n, k] transposed + beta c. With one row or column sgemm would spend its time on packing the other side. */
 static void sgemm(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float beta, float *c) {
   if (m == 1)
     cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)n, (int)k, 1, b, PANEL_LD, a, 1, beta, c, 1);
@@ -104,25 +108,36 @@ static void sgemm(int64_t m, int64_t n, int64_t k, const float *a, const float *
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, a, PANEL_LD, b, PANEL_LD, beta, c, (int)n);
 }
 
-/* sum = fma(a_scale * b_scale, dot, sum) for a tile. */
-static inline __attribute__((always_inline)) void add_block(int64_t m, int64_t n, const float *a_scale, const float *b_scale,
-                                                            const float *restrict dot, float *restrict sum) {
+/* sum = fma(a_scale * b_scale, dot, sum) for [m, n]. */
+static inline __attribute__((always_inline)) void add_dots(int64_t m, int64_t n, const float *a_scale, const float *b_scale,
+                                                           const float *restrict dot, float *restrict sum) {
   for (int64_t i = 0; i < m; i++)
     for (int64_t j = 0; j < n; j++) sum[i * n + j] = fmaf(a_scale[i] * b_scale[j], dot[i * n + j], sum[i * n + j]);
 }
 
-static void add_block_plain(int64_t m, int64_t n, const float *a_scale, const float *b_scale, const float *dot, float *sum) {
-  add_block(m, n, a_scale, b_scale, dot, sum);
+static void add_dots_plain(int64_t m, int64_t n, const float *a_scale, const float *b_scale, const float *dot, float *sum) {
+  add_dots(m, n, a_scale, b_scale, dot, sum);
 }
 
 #ifdef __x86_64__
-__attribute__((target("avx2,fma"))) static void add_block_avx2(int64_t m, int64_t n, const float *a_scale, const float *b_scale,
-                                                               const float *dot, float *sum) {
-  add_block(m, n, a_scale, b_scale, dot, sum);
+__attribute__((target("avx2,fma"))) static void add_dots_avx2(int64_t m, int64_t n, const float *a_scale, const float *b_scale,
+                                                              const float *dot, float *sum) {
+  add_dots(m, n, a_scale, b_scale, dot, sum);
 }
 #else
-#define add_block_avx2 add_block_plain
+#define add_dots_avx2 add_dots_plain
 #endif
+
+/* Adds block `block` of a panel, decoded without scales, to the sum of a tile [m, n] as the definition says. */
+static void add_block(int64_t m, int64_t n, int64_t k, int64_t block, const struct work *work) {
+  const float *a = work->a + block * FG_BLOCK_K, *b = work->b + block * FG_BLOCK_K;
+  for (int64_t i = 0; i < m; i += DOT_ROWS) {
+    int64_t rows = min(m - i, DOT_ROWS);
+    sgemm(rows, n, k, a + i * PANEL_LD, b, 0, work->dot);
+    (fg_isa() == FG_ISA_PLAIN ? add_dots_plain : add_dots_avx2)(rows, n, work->a_scale + block * m + i, work->b_scale + block * n,
+                                                                work->dot, work->sum + i * n);
+  }
+}
 
 static void multiply_tile(const struct fg_part *part, int64_t i0, int64_t m, int64_t j0, int64_t n, const struct work *work) {
   memset(work->sum, 0, (size_t)(m * n) * sizeof *work->sum);
@@ -132,16 +147,9 @@ static void multiply_tile(const struct fg_part *part, int64_t i0, int64_t m, int
     tame = load_scales(&part->b_scale, part->b_type, j0, n, block0, blocks, work->b_scale) && tame;
     decode(part->a_type, part->a + i0 * part->a_ld + k0, part->a_ld, m, k, tame ? work->a_scale : NULL, work->a);
     decode(part->b_type, part->b + j0 * part->b_ld + k0, part->b_ld, n, k, tame ? work->b_scale : NULL, work->b);
-    if (tame) {
-      sgemm(m, n, k, work->a, work->b, 1, work->sum);
-      continue;
-    }
-    for (int64_t block = 0; block < blocks; block++) {
-      int64_t begin = block * FG_BLOCK_K;
-      sgemm(m, n, min(k - begin, FG_BLOCK_K), work->a + begin, work->b + begin, 0, work->dot);
-      (fg_isa() == FG_ISA_PLAIN ? add_block_plain : add_block_avx2)(m, n, work->a_scale + block * m, work->b_scale + block * n,
-                                                                    work->dot, work->sum);
-    }
+    if (tame) sgemm(m, n, k, work->a, work->b, 1, work->sum);
+    for (int64_t block = 0; block < blocks && !tame; block++)
+      add_block(m, n, min(k - block * FG_BLOCK_K, FG_BLOCK_K), block, work);
   }
   for (int64_t i = 0; i < m; i++) fg_finish_row(part, i0 + i, j0, n, work->sum + i * n);
 }

@@ -1,0 +1,370 @@
+/* Times levels side by side with plain sgemm on operands that are already FP32, in turns, so that whatever else the machine does
+ * meets all of them alike. Before a level is timed, rows of its result are held against fg_exact()'s bound. bench/README.md
+ * says how to use it and what came out. */
+#include "finegemm.h"
+
+#include <cblas.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <math.h>
+#include <omp.h>
+#include <popt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+enum { MAX_SHAPES = 64, MAX_LEVELS = 16, MAX_REPEATS = 1001, CHECKED_ROWS = 16, EXIT_USAGE = 2 };
+
+struct shape {
+  int64_t m, n, k;
+};
+
+struct setup {
+  struct shape shapes[MAX_SHAPES];
+  const fg_level_info *levels[MAX_LEVELS];
+  int shape_count, level_count, repeats, threads, json;
+};
+
+/* One shape's operands: FP8 with scales 1x128 and 128x128 for the levels, FP32 for sgemm, and a result for each. */
+struct operands {
+  uint8_t *a, *b;           /* [m, k], [n, k] */
+  float *a_scale, *b_scale; /* [m, kb], [ceil(n / 128), kb] */
+  float *a_float, *b_float; /* [m, k], [n, k]: what the FP8 stand for */
+  uint16_t *d;              /* [m, n] BF16 */
+  float *d_float;           /* [m, n] */
+};
+
+/* The milliseconds of one contender, by round. */
+struct times {
+  double *by_round, median, min, max;
+};
+
+static _Noreturn void fail(int code, const char *what) {
+  fprintf(stderr, "bench_gemm: %s\n", what);
+  exit(code);
+}
+
+static void require(fg_status status) {
+  if (status != FG_OK) fail(EXIT_FAILURE, fg_message());
+}
+
+static void *allocate(size_t count, size_t element_bytes) {
+  void *data = count ? calloc(count, element_bytes) : NULL;
+  if (!data) fail(EXIT_FAILURE, "no memory for the operands");
+  return data;
+}
+
+/* Sums of four uniform numbers: bell-shaped around 0. */
+static void fill(float *x, int64_t count, uint64_t seed) {
+  for (int64_t i = 0; i < count; i++) {
+    x[i] = -2;
+    for (int part = 0; part < 4; part++) {
+      seed = seed * 6364136223846793005u + 1442695040888963407u;
+      x[i] += (float)(seed >> 40) * 0x1p-24F;
+    }
+  }
+}
+
+static void make_operand(fg_context *context, int64_t rows, int64_t k, fg_scaling scaling, uint8_t *codes, float *scale,
+                         float *floats) {
+  fill(floats, rows * k, (uint64_t)(rows + scaling));
+  require(fg_quantize(context, &(fg_conversion){.rows = rows,
+                                                .cols = k,
+                                                .from = {.data = floats},
+                                                .to = {.data = codes, .scale = scale, .scaling = scaling}}));
+  require(fg_dequantize(context, &(fg_conversion){.rows = rows,
+                                                  .cols = k,
+                                                  .from = {.data = codes, .scale = scale, .scaling = scaling},
+                                                  .to = {.data = floats}}));
+}
+
+static struct operands make_operands(fg_context *context, struct shape shape) {
+  size_t m = (size_t)shape.m, n = (size_t)shape.n, k = (size_t)shape.k, kb = (k + 127) / 128;
+  struct operands made = {.a = allocate(m * k, 1),
+                          .b = allocate(n * k, 1),
+                          .a_scale = allocate(m * kb, sizeof(float)),
+                          .b_scale = allocate((n + 127) / 128 * kb, sizeof(float)),
+                          .a_float = allocate(m * k, sizeof(float)),
+                          .b_float = allocate(n * k, sizeof(float)),
+                          .d = allocate(m * n, sizeof(uint16_t)),
+                          .d_float = allocate(m * n, sizeof(float))};
+  make_operand(context, shape.m, shape.k, FG_1X128, made.a, made.a_scale, made.a_float);
+  make_operand(context, shape.n, shape.k, FG_128X128, made.b, made.b_scale, made.b_float);
+  memset(made.d, 0xFF, m * n * sizeof *made.d);
+  return made;
+}
+
+static void free_operands(struct operands *operands) {
+  void *all[] = {operands->a,       operands->b,       operands->a_scale, operands->b_scale,
+                 operands->a_float, operands->b_float, operands->d,       operands->d_float};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+static fg_problem problem_of(struct shape shape, const struct operands *operands, fg_level level) {
+  return (fg_problem){.m = shape.m,
+                      .n = shape.n,
+                      .k = shape.k,
+                      .a = {.data = operands->a, .scale = operands->a_scale},
+                      .b = {.data = operands->b, .scale = operands->b_scale},
+                      .d = {.data = operands->d},
+                      .level = level};
+}
+
+static float from_bf16(uint16_t bits) {
+  uint32_t wide = (uint32_t)bits << 16;
+  float x;
+  memcpy(&x, &wide, sizeof x);
+  return x;
+}
+
+/* Up to CHECKED_ROWS rows of D, evenly apart, against their bounds: those rows are a problem of their own. */
+static void check(fg_context *context, struct shape shape, const struct operands *operands, const fg_level_info *level) {
+  int64_t apart = (shape.m + CHECKED_ROWS - 1) / CHECKED_ROWS, rows = (shape.m + apart - 1) / apart;
+  fg_problem problem = problem_of(shape, operands, level->level);
+  problem.m = rows;
+  problem.a.ld = apart * shape.k;
+  problem.a.scale_ld = apart * ((shape.k + 127) / 128);
+  double *value = allocate((size_t)(rows * shape.n), sizeof *value), *bound = allocate((size_t)(rows * shape.n), sizeof *bound);
+  require(fg_exact(context, &problem, value, bound));
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t j = 0; j < shape.n; j++) {
+      double error = fabs((double)from_bf16(operands->d[row * apart * shape.n + j]) - value[row * shape.n + j]);
+      if (error <= bound[row * shape.n + j]) continue;
+      char text[200];
+      snprintf(text, sizeof text,
+               "%s is wrong at %" PRId64 "x%" PRId64 "x%" PRId64 ": D[%" PRId64 ", %" PRId64 "] is off by %g, bound %g",
+               level->name, shape.m, shape.n, shape.k, row * apart, j, error, bound[row * shape.n + j]);
+      fail(EXIT_FAILURE, text);
+    }
+  free(value);
+  free(bound);
+}
+
+static double sgemm_ms(struct shape shape, const struct operands *operands) {
+  double begin = omp_get_wtime();
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)shape.m, (int)shape.n, (int)shape.k, 1, operands->a_float,
+              (int)shape.k, operands->b_float, (int)shape.k, 0, operands->d_float, (int)shape.n);
+  return (omp_get_wtime() - begin) * 1e3;
+}
+
+static double level_ms(fg_context *context, struct shape shape, const struct operands *operands, fg_level level) {
+  fg_problem problem = problem_of(shape, operands, level);
+  double begin = omp_get_wtime();
+  require(fg_gemm(context, &problem));
+  return (omp_get_wtime() - begin) * 1e3;
+}
+
+/* What follows "name :" in a file of Linux's /proc, "" if it does not say. */
+static void look_up(const char *path, const char *name, char *value, size_t value_bytes) {
+  FILE *file = fopen(path, "r");
+  char line[512];
+  *value = 0;
+  while (file && !*value && fgets(line, sizeof line, file)) {
+    const char *colon = strchr(line, ':');
+    if (!colon || strncmp(line, name, strlen(name)) != 0) continue;
+    snprintf(value, value_bytes, "%s", colon + 1 + strspn(colon + 1, " \t"));
+    value[strcspn(value, "\n")] = 0;
+  }
+  if (file) fclose(file);
+}
+
+/* A line of this process's memory in kB; -1 if it cannot be told. */
+static int64_t memory_bytes(const char *name) {
+  char text[64];
+  look_up("/proc/self/status", name, text, sizeof text);
+  return *text ? strtoll(text, NULL, 10) * 1024 : -1;
+}
+
+/* How far the process's resident memory grows at most during one call; -1 if that cannot be told. */
+static int64_t extra_bytes(fg_context *context, struct shape shape, const struct operands *operands, fg_level level) {
+#ifdef __GLIBC__
+  malloc_trim(0); /* else the call may get memory that an earlier one left resident */
+#endif
+  FILE *reset = fopen("/proc/self/clear_refs", "w");
+  bool is_reset = reset && fputs("5", reset) >= 0;
+  if (reset && fclose(reset) != 0) is_reset = false;
+  int64_t before = memory_bytes("VmRSS");
+  level_ms(context, shape, operands, level);
+  int64_t peak = memory_bytes("VmHWM");
+  return is_reset && before >= 0 && peak >= before ? peak - before : -1;
+}
+
+static int compare(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static double median(const double *x, int count) {
+  double sorted[MAX_REPEATS];
+  memcpy(sorted, x, (size_t)count * sizeof *x);
+  qsort(sorted, (size_t)count, sizeof *sorted, compare);
+  return (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
+}
+
+static void summarise(struct times *times, int count) {
+  times->median = median(times->by_round, count);
+  times->min = times->max = times->by_round[0];
+  for (int i = 1; i < count; i++) {
+    times->min = fmin(times->min, times->by_round[i]);
+    times->max = fmax(times->max, times->by_round[i]);
+  }
+}
+
+static json_t *report(const struct setup *setup, struct shape shape, const char *name, const struct times *times, double ratio,
+                      int64_t extra) {
+  double gflops = 2e-6 * (double)shape.m * (double)shape.n * (double)shape.k / times->median;
+  json_t *row = json_pack("{s:s, s:f, s:f, s:f, s:f}", "name", name, "median_ms", times->median, "min_ms", times->min, "max_ms",
+                          times->max, "gflops", gflops);
+  if (!setup->json)
+    printf("%6" PRId64 " x %6" PRId64 " x %6" PRId64 "  %-10s %10.3f %10.3f %10.3f %9.1f", shape.m, shape.n, shape.k, name,
+           times->median, times->min, times->max, gflops);
+  if (!isnan(ratio)) {
+    json_object_set_new(row, "sgemm_over_level", json_real(ratio));
+    json_object_set_new(row, "extra_bytes", extra < 0 ? json_null() : json_integer(extra));
+    if (!setup->json) printf(extra < 0 ? " %7.3f          ?" : " %7.3f %10.1f", ratio, (double)extra / 1e6);
+  }
+  if (!setup->json) printf("\n");
+  fflush(stdout);
+  return row;
+}
+
+static json_t *measure(fg_context *context, const struct setup *setup, struct shape shape) {
+  struct operands operands = make_operands(context, shape);
+  struct times times[MAX_LEVELS + 1]; /* sgemm's come last */
+  int64_t extra[MAX_LEVELS];
+  const int sgemm = setup->level_count;
+  sgemm_ms(shape, &operands);
+  for (int level = 0; level < setup->level_count; level++) {
+    extra[level] = extra_bytes(context, shape, &operands, setup->levels[level]->level);
+    check(context, shape, &operands, setup->levels[level]);
+  }
+  for (int i = 0; i <= sgemm; i++) times[i].by_round = allocate((size_t)setup->repeats, sizeof(double));
+  for (int round = 0; round < setup->repeats; round++) {
+    times[sgemm].by_round[round] = sgemm_ms(shape, &operands);
+    for (int level = 0; level < setup->level_count; level++)
+      times[level].by_round[round] = level_ms(context, shape, &operands, setup->levels[level]->level);
+  }
+  for (int i = 0; i <= sgemm; i++) summarise(&times[i], setup->repeats);
+  json_t *rows = json_array();
+  json_array_append_new(rows, report(setup, shape, "sgemm", &times[sgemm], NAN, -1));
+  for (int level = 0; level < setup->level_count; level++) {
+    double ratios[MAX_REPEATS];
+    for (int round = 0; round < setup->repeats; round++)
+      ratios[round] = times[sgemm].by_round[round] / times[level].by_round[round];
+    json_array_append_new(
+        rows, report(setup, shape, setup->levels[level]->name, &times[level], median(ratios, setup->repeats), extra[level]));
+  }
+  for (int i = 0; i <= sgemm; i++) free(times[i].by_round);
+  free_operands(&operands);
+  return json_pack("{s:I, s:I, s:I, s:o}", "m", (json_int_t)shape.m, "n", (json_int_t)shape.n, "k", (json_int_t)shape.k, "rows",
+                   rows);
+}
+
+/* What fg_doctor() found of that name. */
+static const char *found(const fg_finding *findings, int count, const char *name) {
+  for (int i = 0; i < count; i++)
+    if (strcmp(findings[i].name, name) == 0) return findings[i].found;
+  return "?";
+}
+
+static bool parse_size(const char **text, char end, int64_t *size) {
+  char *stop;
+  errno = 0;
+  long long value = strtoll(*text, &stop, 10);
+  if (errno || stop == *text || *stop != end || value < 1 || value > INT_MAX) return false;
+  *size = value;
+  *text = *stop ? stop + 1 : stop;
+  return true;
+}
+
+static void parse_shapes(char *text, struct setup *setup) {
+  for (char *item = strtok(text, ","); item; item = strtok(NULL, ",")) {
+    const char *rest = item;
+    struct shape shape;
+    if (setup->shape_count == MAX_SHAPES) fail(EXIT_USAGE, "--shapes takes at most 64 shapes");
+    if (!parse_size(&rest, 'x', &shape.m) || !parse_size(&rest, 'x', &shape.n) || !parse_size(&rest, 0, &shape.k))
+      fail(EXIT_USAGE, "--shapes takes M x N x K as 512x7168x2048, each from 1 to 2147483647, commas between shapes");
+    setup->shapes[setup->shape_count++] = shape;
+  }
+}
+
+static void parse_levels(fg_context *context, char *text, struct setup *setup) {
+  int known;
+  const fg_level_info *levels = fg_levels(&known);
+  for (char *item = strtok(text, ","); item; item = strtok(NULL, ",")) {
+    int i = 0;
+    while (i < known && strcmp(levels[i].name, item) != 0) i++;
+    if (i == known) fail(EXIT_USAGE, "--levels takes names that `finegemm levels` lists, commas between them");
+    if (fg_can_run(context, levels[i].level) != FG_OK) fail(EXIT_USAGE, fg_message());
+    if (setup->level_count == MAX_LEVELS) fail(EXIT_USAGE, "--levels takes at most 16 levels");
+    setup->levels[setup->level_count++] = &levels[i];
+  }
+}
+
+int main(int argc, const char **argv) {
+  struct setup setup = {.repeats = 15};
+  char *shapes = NULL, *levels = NULL;
+  const struct poptOption options[] = {
+      {"shapes", 's', POPT_ARG_STRING, &shapes, 0, "what to multiply (512x7168x2048,2048x2048x2048,1x7168x2048)", "MxNxK,..."},
+      {"levels", 'l', POPT_ARG_STRING, &levels, 0, "which levels (blas)", "NAME,..."},
+      {"repeats", 'r', POPT_ARG_INT, &setup.repeats, 0, "how often each is timed (15)", "N"},
+      {"threads", 't', POPT_ARG_INT, &setup.threads, 0, "threads at most; 0: as many as the process may run on", "N"},
+      {"json", 0, POPT_ARG_NONE, &setup.json, 0, "print JSON instead of a table", NULL},
+      POPT_AUTOHELP POPT_TABLEEND};
+  poptContext arguments = poptGetContext("bench_gemm", argc, argv, options, 0);
+  int wrong = poptGetNextOpt(arguments);
+  if (wrong < -1) {
+    fprintf(stderr, "bench_gemm: %s: %s\n", poptBadOption(arguments, 0), poptStrerror(wrong));
+    return EXIT_USAGE;
+  }
+  if (poptPeekArg(arguments)) fail(EXIT_USAGE, "takes options only; see --help");
+  if (setup.repeats < 1 || setup.repeats > MAX_REPEATS) fail(EXIT_USAGE, "--repeats takes a number from 1 to 1001");
+  if (setup.threads < 0) fail(EXIT_USAGE, "--threads takes a number from 0 on");
+  if (setup.threads == 0) setup.threads = omp_get_num_procs();
+  if (!shapes) shapes = strdup("512x7168x2048,2048x2048x2048,1x7168x2048");
+  if (!levels) levels = strdup("blas");
+  if (!shapes || !levels) fail(EXIT_FAILURE, "no memory");
+
+  fg_context *context;
+  require(fg_context_create(&context, &(fg_context_options){.threads = setup.threads}));
+  parse_shapes(shapes, &setup);
+  parse_levels(context, levels, &setup);
+  omp_set_num_threads(setup.threads);
+  openblas_set_num_threads(setup.threads);
+
+  fg_finding findings[16];
+  int count = fg_doctor(findings, 16);
+  if (count > 16) count = 16;
+  const char *path = found(findings, count, "cpu"), *blas = found(findings, count, "blas");
+  char cpu[128];
+  look_up("/proc/cpuinfo", "model name", cpu, sizeof cpu);
+  if (!setup.json) {
+    printf("finegemm %s, compiler %s\ncpu   %s: %s\nblas  %s\n%d threads, %d rounds\n\n", fg_version(), __VERSION__, cpu, path,
+           blas, setup.threads, setup.repeats);
+    printf("%6s   %6s   %6s  %-10s %10s %10s %10s %9s %7s %10s\n", "m", "n", "k", "", "median ms", "min", "max", "GFLOPS",
+           "ratio", "extra MB");
+  }
+  json_t *results = json_array();
+  for (int i = 0; i < setup.shape_count; i++) json_array_append_new(results, measure(context, &setup, setup.shapes[i]));
+  json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:o}", "version", fg_version(), "cpu", cpu, "path", path, "blas",
+                          blas, "compiler", __VERSION__, "threads", setup.threads, "repeats", setup.repeats, "results", results);
+  if (setup.json) {
+    json_dumpf(all, stdout, JSON_INDENT(2));
+    printf("\n");
+  } else {
+    printf(
+        "\nratio: time of sgemm on FP32 operands over the level's, median of the rounds' ratios. extra: growth of resident memory.\n");
+  }
+  json_decref(all);
+  fg_context_destroy(context);
+  poptFreeContext(arguments);
+  free(shapes);
+  free(levels);
+  return ferror(stdout) || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+}
