@@ -3,7 +3,9 @@
 #include "probe.h"
 
 #include <cblas.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 static fg_finding cpu_finding(void) {
   fg_finding finding = {.name = "cpu", .works = 1};
@@ -19,7 +21,12 @@ static fg_finding blas_finding(void) {
   int flavour = openblas_get_parallel();
   snprintf(finding.found, sizeof finding.found, "%s, %s, core %s", openblas_get_config(),
            flavour >= 0 && flavour <= OPENBLAS_OPENMP ? flavours[flavour] : "?", openblas_get_corename());
-  if (flavour != OPENBLAS_OPENMP)
+  bool kernels_of_old = strcmp(openblas_get_corename(), "Prescott") == 0;
+  if (kernels_of_old && fg_isa() != FG_ISA_PLAIN) /* seen on Sapphire Rapids: a sixth of the speed */
+    snprintf(finding.advice, sizeof finding.advice,
+             "OpenBLAS does not know this CPU and uses its slowest kernels: a newer OpenBLAS, or OPENBLAS_CORETYPE=%s",
+             fg_isa() == FG_ISA_AVX512 ? "SkylakeX" : "Haswell");
+  else if (flavour != OPENBLAS_OPENMP)
     snprintf(finding.advice, sizeof finding.advice, "install the OpenMP flavour of OpenBLAS (Debian: libopenblas0-openmp)%s",
              flavour == 1 ? ": its own threads get in the way of ours" : "");
   return finding;
