@@ -116,7 +116,8 @@ void progress(const char *what, int64_t done, int64_t all) {
   if (!terminal || seconds_now() < next) return;
   next = seconds_now() + 0.1;
   progress_clear();
-  progress_width = fprintf(stderr, "%s: %s, %lld %%", program, what, (long long)(100 * (double)done / (double)(all ? all : 1)));
+  progress_width = fprintf(stderr, "%s: %s", program, what);
+  if (done > 0) progress_width += fprintf(stderr, ", %d %%", (int)(100 * (double)done / (double)all));
   fflush(stderr);
 }
 
