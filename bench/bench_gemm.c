@@ -341,20 +341,20 @@ int main(int argc, const char **argv) {
   fg_finding findings[16];
   int count = fg_doctor(findings, 16);
   if (count > 16) count = 16;
-  const char *path = found(findings, count, "cpu"), *blas = found(findings, count, "blas");
-  char cpu[128];
-  look_up("/proc/cpuinfo", "model name", cpu, sizeof cpu);
+  const char *cpu = found(findings, count, "cpu"), *blas = found(findings, count, "blas");
   if (!setup.json) {
-    printf("finegemm %s, compiler %s\ncpu   %s: %s\nblas  %s\n%d threads, %d rounds\n\n", fg_version(), __VERSION__, cpu, path,
-           blas, setup.threads, setup.repeats);
+    printf("finegemm %s, compiler %s\ncpu   %s\nblas  %s\n%d threads, %d rounds\n\n", fg_version(), __VERSION__, cpu, blas,
+           setup.threads, setup.repeats);
     printf("%6s   %6s   %6s  %-10s %10s %10s %10s %9s %7s %10s\n", "m", "n", "k", "", "median ms", "min", "max", "GFLOPS",
            "ratio", "extra MB");
   }
   json_t *results = json_array();
   for (int i = 0; i < setup.shape_count; i++) json_array_append_new(results, measure(context, &setup, setup.shapes[i]));
-  json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:o}", "version", fg_version(), "cpu", cpu, "path", path, "blas",
-                          blas, "compiler", __VERSION__, "threads", setup.threads, "repeats", setup.repeats, "results", results);
+  json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:o}", "version", fg_version(), "cpu", cpu, "blas", blas, "compiler",
+                          __VERSION__, "threads", setup.threads, "repeats", setup.repeats, "results", results);
   if (setup.json) {
+    const char *commit = getenv("FG_COMMIT"); /* of the sources, which a program cannot know */
+    json_object_set_new(all, "commit", json_string(commit ? commit : "?"));
     json_dumpf(all, stdout, JSON_INDENT(2));
     printf("\n");
   } else {

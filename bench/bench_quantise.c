@@ -168,8 +168,13 @@ int main(int argc, const char **argv) {
     }
   }
   if (as_json) {
-    json_t *all = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:O}", "version", fg_version(), "compiler", __VERSION__, "source_mib",
-                            mebibytes, "cols", COLS, "threads", threads, "repeats", repeats, "results", rows);
+    char cpu[FG_CPU_NAME_BYTES];
+    fg_cpu_name(cpu);
+    json_t *all =
+        json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:O}", "version", fg_version(), "cpu", cpu, "compiler", __VERSION__,
+                  "source_mib", mebibytes, "cols", COLS, "threads", threads, "repeats", repeats, "results", rows);
+    const char *commit = getenv("FG_COMMIT"); /* of the sources, which a program cannot know */
+    json_object_set_new(all, "commit", json_string(commit ? commit : "?"));
     json_dumpf(all, stdout, JSON_INDENT(2));
     printf("\n");
     json_decref(all);

@@ -1,4 +1,5 @@
-# Writes what PROGRAM prints into PAGE.md between the markers, and draws PAGE.svg by PAGE.gp from what PROGRAM --plot prints.
+# Writes what PROGRAM (with its arguments, a list) prints into PAGE.md between the markers, and draws PAGE.svg by PAGE.gp from what
+# PROGRAM --plot prints. MARKDOWN: what it prints is Markdown itself.
 execute_process(COMMAND ${PROGRAM} OUTPUT_VARIABLE numbers COMMAND_ERROR_IS_FATAL ANY)
 file(READ ${PAGE}.md text)
 set(begin "<!-- numbers:begin -->\n")
@@ -10,7 +11,10 @@ if(from EQUAL -1 OR to LESS from)
 endif()
 string(SUBSTRING "${text}" 0 ${from} before)
 string(SUBSTRING "${text}" ${to} -1 after)
-set(new "${before}${begin}```\n${numbers}```\n${after}")
+if(NOT MARKDOWN)
+  set(numbers "```\n${numbers}```\n")
+endif()
+set(new "${before}${begin}${numbers}${after}")
 if(NOT new STREQUAL text)
   file(WRITE ${PAGE}.md "${new}")
 endif()

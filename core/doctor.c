@@ -9,7 +9,9 @@
 
 static fg_finding cpu_finding(void) {
   fg_finding finding = {.name = "cpu", .works = 1};
-  snprintf(finding.found, sizeof finding.found, "%d threads, vector path %s", fg_cpu_threads(), fg_isa_name(fg_isa()));
+  char name[FG_CPU_NAME_BYTES];
+  fg_cpu_name(name);
+  snprintf(finding.found, sizeof finding.found, "%s, %d threads, %s", name, fg_cpu_threads(), fg_isa_name(fg_isa()));
   if (fg_isa() == FG_ISA_PLAIN)
     snprintf(finding.advice, sizeof finding.advice, "same bits, but slow: a processor with AVX2 or AVX-512, or unset FG_ISA");
   return finding;

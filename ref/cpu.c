@@ -2,7 +2,9 @@
 #include "path.h"
 #include <omp.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -23,8 +25,21 @@ static int supports(enum fg_isa isa) {
   }
   return 0;
 }
+
+void fg_cpu_name(char name[FG_CPU_NAME_BYTES]) {
+  unsigned words[13] = {0};
+  for (unsigned leaf = 0; leaf < 3; leaf++) {
+    unsigned *word = words + 4 * leaf;
+    __get_cpuid(0x80000002u + leaf, &word[0], &word[1], &word[2], &word[3]);
+  }
+  const char *text = (const char *)words;
+  while (*text == ' ') text++;
+  snprintf(name, FG_CPU_NAME_BYTES, "%.48s", *text ? text : "unknown processor");
+  for (size_t end = strlen(name); end > 0 && name[end - 1] == ' '; end--) name[end - 1] = 0;
+}
 #else
 static int supports(enum fg_isa isa) { return isa == FG_ISA_PLAIN; }
+void fg_cpu_name(char name[FG_CPU_NAME_BYTES]) { snprintf(name, FG_CPU_NAME_BYTES, "unknown processor"); }
 #endif
 
 static const char *const isa_names[] = {"plain", "avx2", "avx512"};

@@ -12,6 +12,10 @@ int fg_set_isa(enum fg_isa isa);
 
 const char *fg_isa_name(enum fg_isa isa);
 
+/* The processor's own name, as "AMD EPYC"; "unknown processor" where it has none to tell. */
+enum { FG_CPU_NAME_BYTES = 49 };
+void fg_cpu_name(char name[FG_CPU_NAME_BYTES]);
+
 /* Threads that the process may run on. */
 int fg_cpu_threads(void);
 

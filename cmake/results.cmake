@@ -1,0 +1,17 @@
+# The target `results` writes the tables of README.md and bench/README.md and draws bench/ladder.svg, from bench/results/*.json.
+# Those are what `bench_gemm --json` and `bench_quantise --json` printed on a machine, with FG_COMMIT in the environment.
+file(GLOB gemm_results CONFIGURE_DEPENDS bench/results/gemm_*.json)
+file(GLOB quantise_results CONFIGURE_DEPENDS bench/results/quantise_*.json)
+add_executable(report bench/report.c)
+target_link_libraries(report PRIVATE fg_options finegemm_static PkgConfig::JANSSON m)
+find_program(GNUPLOT gnuplot)
+set(page ${PROJECT_SOURCE_DIR}/cmake/page.cmake)
+add_custom_target(
+  results
+  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;ladder;${gemm_results}" -DPAGE=${PROJECT_SOURCE_DIR}/README -DMARKDOWN=1 -P
+          ${page}
+  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;tables;${gemm_results};${quantise_results}"
+          -DPAGE=${PROJECT_SOURCE_DIR}/bench/README -DMARKDOWN=1 -P ${page}
+  COMMAND report plot ${gemm_results} > ladder.dat
+  COMMAND ${GNUPLOT} -e "data='ladder.dat'; picture='${PROJECT_SOURCE_DIR}/bench/ladder.svg'" ${PROJECT_SOURCE_DIR}/bench/ladder.gp
+  VERBATIM)
