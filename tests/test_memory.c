@@ -14,13 +14,15 @@ static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
 static bool watching;                  /* whether the library is running */
 static int allocations, first_to_fail; /* since watching; from 1, 0: none */
 static bool and_all_after;
-static int live; /* of the library's allocations, not yet freed */
+static int live;           /* of the library's allocations, not yet freed */
+static size_t bytes_asked; /* since watching */
 
-static bool may_allocate(void) {
+static bool may_allocate(size_t bytes) {
   pthread_mutex_lock(&counting);
   bool may = true;
   if (watching) {
     allocations++;
+    bytes_asked += bytes;
     may = first_to_fail == 0 || (and_all_after ? allocations < first_to_fail : allocations != first_to_fail);
     live += may;
   }
@@ -42,16 +44,16 @@ void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
 int __wrap_posix_memalign(void **pointer, size_t alignment, size_t bytes);
 void __wrap_free(void *pointer);
 
-void *__wrap_malloc(size_t bytes) { return may_allocate() ? __real_malloc(bytes) : NULL; }
-void *__wrap_calloc(size_t count, size_t bytes) { return may_allocate() ? __real_calloc(count, bytes) : NULL; }
+void *__wrap_malloc(size_t bytes) { return may_allocate(bytes) ? __real_malloc(bytes) : NULL; }
+void *__wrap_calloc(size_t count, size_t bytes) { return may_allocate(count * bytes) ? __real_calloc(count, bytes) : NULL; }
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
-  return may_allocate() ? __real_aligned_alloc(alignment, bytes) : NULL;
+  return may_allocate(bytes) ? __real_aligned_alloc(alignment, bytes) : NULL;
 }
 int __wrap_posix_memalign(void **pointer, size_t alignment, size_t bytes) {
-  return may_allocate() ? __real_posix_memalign(pointer, alignment, bytes) : ENOMEM;
+  return may_allocate(bytes) ? __real_posix_memalign(pointer, alignment, bytes) : ENOMEM;
 }
 void *__wrap_realloc(void *pointer, size_t bytes) {
-  if (!may_allocate()) return NULL;
+  if (!may_allocate(bytes)) return NULL;
   if (watching && pointer) live--; /* it takes the old one's place */
   return __real_realloc(pointer, bytes);
 }
@@ -63,7 +65,7 @@ void __wrap_free(void *pointer) {
 }
 
 static void watch(int fail_first, bool all_after) {
-  allocations = 0, first_to_fail = fail_first, and_all_after = all_after;
+  allocations = 0, bytes_asked = 0, first_to_fail = fail_first, and_all_after = all_after;
   watching = true;
 }
 
@@ -157,6 +159,35 @@ Test(memory, fails_in_fg_gemm) {
   cr_assert_gt(most_allocations, 0, "no level allocates");
 }
 
+/* As the header promises: at most 8 MB for each thread, however large the problem. */
+Test(memory, blas_works_in_8_MB_a_thread) {
+  enum { SIZE = 3000, DEPTH = 300, CALLS = 3 };
+  static unsigned char codes[SIZE * DEPTH];
+  static float scale[SIZE * 3], d[SIZE * SIZE];
+  memset(codes, 0x38, sizeof codes);
+  for (int i = 0; i < SIZE * 3; i++) scale[i] = 1;
+  for (int threads = 1; threads <= 3; threads++) {
+    cr_assert_eq(fg_context_create(&context, &(fg_context_options){.threads = threads}), FG_OK);
+    static const int64_t shapes[CALLS][2] = {{SIZE, SIZE}, {17, SIZE}, {SIZE, 1}};
+    for (int i = 0; i < CALLS; i++) {
+      fg_problem problem = {.m = shapes[i][0],
+                            .n = shapes[i][1],
+                            .k = DEPTH,
+                            .a = {.data = codes, .scale = scale},
+                            .b = {.data = codes, .scale = scale, .scaling = FG_1X128},
+                            .d = {.data = d, .type = FG_FP32},
+                            .level = FG_BLAS};
+      watch(0, false);
+      fg_status status = fg_gemm(context, &problem);
+      watching = false;
+      cr_assert_eq(status, FG_OK);
+      cr_expect_lt(bytes_asked, (size_t)threads * 8000000, "%d threads: %zu bytes", threads, bytes_asked);
+      cr_expect(d[0] == DEPTH && d[shapes[i][0] * shapes[i][1] - 1] == DEPTH);
+    }
+    fg_context_destroy(context);
+  }
+}
+
 Test(memory, fails_in_fg_exact) {
   static double value_before[1 << 16], value_after[1 << 16];
   cr_assert_eq(fg_context_create(&context, &(fg_context_options){.threads = 2}), FG_OK);
@@ -221,7 +252,10 @@ Test(memory, fails_in_conversions) {
   for (scaling = FG_1X128; scaling <= FG_TENSOR; scaling++) {
     fail_conversion((struct call){
         .name = "fg_quantize", .function = quantize, .output = narrow, .before = narrow_before, .output_bytes = sizeof narrow});
+    watch(0, false);
     cr_assert_eq(quantize(NULL), FG_OK);
+    watching = false;
+    cr_expect_lt(bytes_asked, (size_t)8192, "fg_quantize allocates %zu bytes; a few KB are promised", bytes_asked);
     most_allocations = 0;
     fail_conversion((struct call){.name = "fg_dequantize",
                                   .function = dequantize,
