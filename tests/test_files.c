@@ -529,7 +529,7 @@ static void expect_not_opened(const char *path, const char *expected) {
   tensor_file_close(file);
 }
 
-Test(files, opens_nothing_but_regular_files, .timeout = 60) {
+Test(files, opens_nothing_but_regular_files) {
   make_folder();
   expect_not_opened(in_folder("absent"), "cannot be opened: No such file or directory");
   expect_not_opened(in_folder("absent/file"), "cannot be opened: No such file or directory");
@@ -719,7 +719,7 @@ Test(files, keeps_what_else_a_file_holds) {
 }
 
 /* Nearly all of its 6 GB are a hole, and stay untouched. */
-Test(files, opens_a_huge_file_and_touches_only_what_is_read, .timeout = 300) {
+Test(files, opens_a_huge_file_and_touches_only_what_is_read) {
   static const char header[] = "{\"huge\":{\"dtype\":\"F8_E4M3\",\"shape\":[3,2000000000],\"data_offsets\":[0,6000000000]},"
                                "\"last\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[6000000000,6000000008]}}";
   const float last[2] = {1.5f, -2.5f};
@@ -764,7 +764,7 @@ static void expect_not_written(const char *path, const struct tensor *tensor, co
   cr_expect_eq(each_entry(NULL), entries, "%s left something", path);
 }
 
-Test(files, refuses_outputs_that_cannot_be_replaced, .timeout = 60) {
+Test(files, refuses_outputs_that_cannot_be_replaced) {
   make_folder();
   expect_not_written(in_folder("absent/out"), &small, "No such file or directory", 0);
   expect_not_written("", &small, "No such file or directory", 0);
