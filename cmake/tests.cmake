@@ -56,7 +56,7 @@ endforeach()
 
 # A sanitized library is not for programs that are not sanitized.
 if(NOT CMAKE_C_FLAGS MATCHES "sanitize")
-  add_test(NAME install COMMAND ${script}/install.sh ${PROJECT_BINARY_DIR} ${CMAKE_COMMAND} ${CMAKE_C_COMPILER})
+  add_test(NAME install COMMAND ${script}/install.sh ${PROJECT_BINARY_DIR} ${CMAKE_COMMAND} ${CMAKE_GENERATOR} ${CMAKE_C_COMPILER})
 endif()
 
 # Idle OpenMP threads sleep instead of spinning: tests run beside each other. A leak that a test's process reports when it ends

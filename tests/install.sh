@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs a build into a fresh prefix, and a project builds and runs against it four ways: CMake and pkg-config, shared and static.
-# usage: install.sh BUILD_FOLDER CMAKE C_COMPILER
+# usage: install.sh BUILD_FOLDER CMAKE GENERATOR C_COMPILER
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd) build=$1 cmake=$2 cc=$3
+here=$(cd "$(dirname "$0")" && pwd) build=$1 cmake=$2 generator=$3 cc=$4
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 prefix="$work/a prefix"
@@ -11,8 +11,9 @@ mv "$prefix" "$work/prefix" # what is installed may be moved
 prefix=$work/prefix
 libraries=$(dirname "$(find "$prefix" -name libfinegemm.a)")
 
-"$cmake" -S "$here/consumer" -B "$work/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$cc" >"$work/log" || { cat "$work/log"; exit 1; }
-"$cmake" --build "$work/cmake" >"$work/log" || { cat "$work/log"; exit 1; }
+"$cmake" -S "$here/consumer" -B "$work/cmake" -G "$generator" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$cc" >"$work/log" ||
+  { cat "$work/log" && exit 1; }
+"$cmake" --build "$work/cmake" >"$work/log" || { cat "$work/log" && exit 1; }
 
 flags=(-std=c11 -Wall -Wextra -Wpedantic -Werror "$here/consumer/consumer.c")
 export PKG_CONFIG_PATH=$libraries/pkgconfig
