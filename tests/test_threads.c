@@ -69,18 +69,18 @@ static void *work(void *argument) {
     if (call.c.data == call.d.data) call.c.data = d;
     call.d.data = d;
     call.level = levels[l];
-    fg_context *own = NULL;
-    if (fg_context_create(&own, NULL) != FG_OK) return "no context";
     fg_status status = fg_gemm(shared, &call);
     bool same = memcmp(d, after[i][l], problem->d.bytes) == 0;
     free(d);
     if (status != FG_OK) return "fg_gemm failed";
     if (!same) return "fg_gemm gave other bits";
+    fg_context *own = NULL;
+    if (fg_context_create(&own, NULL) != FG_OK) return "no context";
     unsigned char codes[ROWS * COLS];
     float scale[ROWS * 3];
     fg_conversion conversion = quantisation(codes, scale);
     if (fg_quantize(round % 2 ? own : shared, &conversion) != FG_OK) return "fg_quantize failed";
-    if (memcmp(codes, quantised, sizeof codes) || memcmp(scale, quantised_scale, sizeof scale))
+    if (memcmp(codes, quantised, sizeof codes) != 0 || memcmp(scale, quantised_scale, sizeof scale) != 0)
       return "fg_quantize gave other bits";
     fg_finding findings[4];
     if (fg_can_run(shared, FG_EXACT) != FG_OK || fg_doctor(findings, 4) < 1) return "fg_can_run or fg_doctor failed";
