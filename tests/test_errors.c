@@ -415,6 +415,11 @@ static void overlaps(void) {
   REFUSED(DENSE, TO_D, p->d.data = at(AT_A), FG_OVERLAP, "d.data is written|a.data at %p", p->a.data);
   REFUSED(DENSE, TO_D, p->d.data = shifted(p->a.data, a_bytes - 4), FG_OVERLAP, "d.data is written|a.data at");
   REFUSED(DENSE, TO_D, p->d.data = shifted(p->a.data, 4 - d_bytes), FG_OVERLAP, "d.data is written|a.data at");
+  /* A single byte in common. */
+  REFUSED(DENSE, TO_D, p->a.data = shifted(p->d.data, d_bytes - 1), FG_OVERLAP, "d.data is written|a.data at %p", p->a.data);
+  REFUSED(DENSE, TO_D, p->a.data = shifted(p->d.data, 1 - a_bytes), FG_OVERLAP, "d.data is written|a.data at %p", p->a.data);
+  REFUSED(DENSE, TO_D, p->b.data = shifted(p->d.data, d_bytes - 1), FG_OVERLAP, "d.data is written|b.data at %p", p->b.data);
+  ACCEPTED(DENSE, p->a.data = shifted(p->d.data, d_bytes));
   ACCEPTED(DENSE, p->d.data = shifted(p->a.data, a_bytes));
   ACCEPTED(DENSE, p->d.data = shifted(p->a.data, -d_bytes));
   REFUSED(DENSE, TO_D, p->d.data = at(AT_B), FG_OVERLAP, "d.data is written|b.data at %p", p->b.data);
