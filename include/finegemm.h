@@ -156,7 +156,7 @@ typedef enum fg_index_type { FG_INT32 = 0, FG_INT64 = 1 } fg_index_type;
 
 /** The ladder, each rung one idea; fg_levels() tells about them. */
 typedef enum fg_level {
-  FG_BEST = 0,      /**< the fastest level that can run the problem in this context */
+  FG_BEST = 0,      /**< the fastest that runs the problem here; on the CPU FG_BLAS, but FG_EXACT with FG_NO_SPLIT_K */
   FG_EXACT = 1,     /**< CPU: FP64 */
   FG_REFERENCE = 2, /**< CPU: FP32, k ascending; the definition of the family fp32 */
   FG_BLAS = 3,      /**< CPU: through sgemm; within the bound of the family fp32 */
