@@ -162,13 +162,14 @@ INLINE void to_float_step(fg_type type, const void *from, const float *scale, fl
     _mm256_storeu_ps(to + 8 * i, scale ? _mm256_mul_ps(step.x[i], _mm256_set1_ps(*scale)) : canonical(step.x[i]));
 }
 
+INLINE __m256i larger(fg_type type, __m256i a, __m256i b) {
+  return type == FG_FP32 ? _mm256_max_epu32(a, b) : _mm256_max_epu16(a, b);
+}
+
 INLINE __m256i max_step(fg_type type, const void *x, __m256i max) {
-  if (type == FG_FP32)
-    for (int i = 0; i < STEP; i += 8)
-      max = _mm256_max_epu32(max, _mm256_and_si256(load(at(type, x, i)), _mm256_set1_epi32(0x7FFFFFFF)));
-  else
-    for (int i = 0; i < STEP; i += 16)
-      max = _mm256_max_epu16(max, _mm256_and_si256(load(at(type, x, i)), _mm256_set1_epi16(0x7FFF)));
+  __m256i magnitude = type == FG_FP32 ? _mm256_set1_epi32(0x7FFFFFFF) : _mm256_set1_epi16(0x7FFF);
+  for (size_t i = 0; i < bytes_of(type, STEP); i += sizeof(__m256i))
+    max = larger(type, max, _mm256_and_si256(load((const char *)x + i), magnitude));
   return max;
 }
 

@@ -164,13 +164,14 @@ INLINE void to_float_step(fg_type type, const void *from, const float *scale, fl
     _mm512_storeu_ps(to + 16 * i, scale ? _mm512_mul_ps(step.x[i], _mm512_set1_ps(*scale)) : canonical(step.x[i]));
 }
 
+INLINE __m512i larger(fg_type type, __m512i a, __m512i b) {
+  return type == FG_FP32 ? _mm512_max_epu32(a, b) : _mm512_max_epu16(a, b);
+}
+
 INLINE __m512i max_step(fg_type type, const void *x, __m512i max) {
-  if (type == FG_FP32)
-    for (int i = 0; i < STEP; i += 16)
-      max = _mm512_max_epu32(max, _mm512_and_si512(load(at(type, x, i)), _mm512_set1_epi32(0x7FFFFFFF)));
-  else
-    for (int i = 0; i < STEP; i += 32)
-      max = _mm512_max_epu16(max, _mm512_and_si512(load(at(type, x, i)), _mm512_set1_epi16(0x7FFF)));
+  __m512i magnitude = type == FG_FP32 ? _mm512_set1_epi32(0x7FFFFFFF) : _mm512_set1_epi16(0x7FFF);
+  for (size_t i = 0; i < bytes_of(type, STEP); i += sizeof(__m512i))
+    max = larger(type, max, _mm512_and_si512(load((const char *)x + i), magnitude));
   return max;
 }
 

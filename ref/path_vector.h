@@ -12,6 +12,7 @@
  *     from_float_step(type, from, to)
  *     encode_step(encoding, x_type, x, inverse_scale, q)
  *     max_step(x_type, x, max)                           max, and the magnitudes of x, lane by lane
+ *     larger(x_type, max, max)                           lane by lane
  *     max_lane(x_type, max)                              the largest lane
  */
 enum { STEP_BYTES = STEP * sizeof(float) };
@@ -52,16 +53,21 @@ INLINE void encode_of(const struct fg_encoding *encoding, fg_type x_type, const 
   memcpy(q + i, rest_to, (size_t)(count - i));
 }
 
+/* A long array is read in several places at once, which keeps more of the memory's channels busy. */
 INLINE uint32_t max_magnitude_of(fg_type x_type, const void *x, int64_t count) {
-  vector max = {0};
-  int64_t i = 0;
-  for (; i + STEP <= count; i += STEP) max = max_step(x_type, at(x_type, x, i), max);
+  enum { PLACES = 4, LONG = 4096 };
+  vector max[PLACES] = {{0}};
+  int64_t part = count < LONG ? 0 : count / (PLACES * STEP) * STEP, i = 0;
+  for (; i < part; i += STEP)
+    for (int place = 0; place < PLACES; place++) max[place] = max_step(x_type, at(x_type, x, place * part + i), max[place]);
+  for (int place = 1; place < PLACES; place++) max[0] = larger(x_type, max[0], max[place]);
+  for (i = PLACES * part; i + STEP <= count; i += STEP) max[0] = max_step(x_type, at(x_type, x, i), max[0]);
   if (i < count) {
     char rest[STEP_BYTES] = {0};
     memcpy(rest, at(x_type, x, i), bytes_of(x_type, count - i));
-    max = max_step(x_type, rest, max);
+    max[0] = max_step(x_type, rest, max[0]);
   }
-  return max_lane(x_type, max);
+  return max_lane(x_type, max[0]);
 }
 
 /* Writes the scale of a group of `count` elements and returns its inverse. */
@@ -78,23 +84,30 @@ INLINE void prefetch_group(fg_type x_type, const void *x) {
   for (uintptr_t line = 0; line < group_bytes; line += 64) __builtin_prefetch((const void *)(from + line));
 }
 
-/* A group is encoded while the next one's maximum and divisions, a long chain, are under way. */
+/* The scales of a few groups, then their codes: so the scales' long chains of operations run side by side. The next few groups are
+ * asked from memory meanwhile. */
 INLINE void quantise_groups_of(fg_type x_type, const struct fg_quantisation *quantisation, int64_t row, int64_t block,
                                int64_t end) {
+  enum { FEW = 8 };
   struct fg_encoding encoding = fg_encoding_of(quantisation->q_type);
   int64_t whole = quantisation->cols / FG_BLOCK_K < end ? quantisation->cols / FG_BLOCK_K : end;
-  struct fg_group group = fg_group_at(quantisation, row, block);
-  float inverse_scale = block < whole ? scale_group(x_type, quantisation, group, FG_BLOCK_K) : 0;
-  for (; block < whole; block++) {
-    struct fg_group next = fg_group_at(quantisation, row, block + 1);
-    prefetch_group(x_type, next.x);
-    float next_inverse = block + 1 < whole ? scale_group(x_type, quantisation, next, FG_BLOCK_K) : 0;
-    encode_of(&encoding, x_type, group.x, inverse_scale, group.q, FG_BLOCK_K);
-    group = next;
-    inverse_scale = next_inverse;
+  while (block < whole) {
+    float inverse_scale[FEW];
+    int few = whole - block < FEW ? (int)(whole - block) : FEW;
+    for (int i = 0; i < few; i++)
+      inverse_scale[i] = scale_group(x_type, quantisation, fg_group_at(quantisation, row, block + i), FG_BLOCK_K);
+    for (int i = 0; i < few; i++) {
+      struct fg_group group = fg_group_at(quantisation, row, block + i);
+      for (size_t line = 0; line < bytes_of(x_type, FG_BLOCK_K); line += 64)
+        __builtin_prefetch((const char *)at(x_type, group.x, FEW * FG_BLOCK_K) + line);
+      encode_of(&encoding, x_type, group.x, inverse_scale[i], group.q, FG_BLOCK_K);
+    }
+    block += few;
   }
-  if (block < end)
+  if (block < end) {
+    struct fg_group group = fg_group_at(quantisation, row, block);
     encode_of(&encoding, x_type, group.x, scale_group(x_type, quantisation, group, group.count), group.q, group.count);
+  }
 }
 
 /* A statement for each type, in which T is that type as a constant. */
