@@ -185,10 +185,10 @@ fg_status fg_check_problem(const fg_context *context, const fg_problem *problem,
   if (full->kind != FG_DENSE && full->kind != FG_BATCHED) TRY(check_groups_are(full));
   TRY(check_factor("a", &full->a));
   TRY(check_factor("b", &full->b));
-  TRY(check_float("c", &full->c));
-  TRY(check_float("bias", &full->bias));
   fg_operand d = fg_as_operand(&full->d);
   TRY(check_float("d", &d));
+  if (full->c.data) TRY(check_float("c", &full->c));
+  if (full->bias.data) TRY(check_float("bias", &full->bias));
   if (full->stream) return fg_fail(FG_UNSUPPORTED, "stream is %p; it must be NULL in a CPU context", (void *)full->stream);
   return check_arrays(full, purpose);
 }

@@ -6,6 +6,9 @@
 #include "finegemm.h"
 #include "part.h"
 
+/* More than any machine of today has; OpenMP ends the process where it cannot start a thread. */
+enum { FG_MOST_THREADS = 1024 };
+
 struct fg_context {
   fg_device device;
   int threads;

@@ -72,7 +72,7 @@ struct fg_array fg_scale_array(const char *argument, const fg_operand *operand, 
                            .ld = operand->scale_ld,
                            .stride = operand->scale_stride,
                            .element_bytes = sizeof(float)};
-  if (transposed && array.ld == 0 && array.cols <= INT64_MAX - 3) array.ld = (array.cols + 3) / 4 * 4;
+  if (transposed && array.cols <= INT64_MAX - 3) array.packed_ld = (array.cols + 3) / 4 * 4;
   return array;
 }
 
@@ -107,8 +107,8 @@ fg_status fg_check_array(struct fg_array *array) {
     array->ld = array->stride = 0;
     return FG_OK;
   }
-  /* A row has an ld of its own even if it is the only one: packed matrices of one row lie ld apart. */
-  if (array->ld == 0 || (array->rows == 1 && array->matrices == 1)) array->ld = array->cols;
+  /* The ld of a single row is not looked at: frameworks leave anything there. */
+  if (array->ld == 0 || array->rows == 1) array->ld = array->packed_ld ? array->packed_ld : array->cols;
   if (array->rows > 1 && array->ld < array->cols)
     return fg_fail(FG_BAD_STRIDE, "%s.%sld is %" PRId64 ", but must be at least the %" PRId64 " elements of a row",
                    array->argument, stride_prefix(array), array->ld, array->cols);

@@ -31,6 +31,7 @@ struct fg_array {
   const void *data;
   int64_t matrices, rows, cols; /* cols is the contiguous one */
   int64_t ld, stride;           /* 0: packed */
+  int64_t packed_ld;            /* what ld 0 means, and how far packed matrices of one row lie apart; 0: cols */
   int64_t element_bytes;
   int64_t bytes; /* its extent, which fg_check_array() finds */
 };

@@ -84,6 +84,7 @@ static fg_status run_part(const fg_problem *full, struct place place, fg_part_fu
   /* A, B and D have a matrix for each group, or one in all, whose stride is then 0. */
   int64_t g = place.group, d_matrix = full->kind == FG_GROUPED_ROWS ? 0 : g;
   struct fg_part part = {
+      .group = g,
       .m = place.rows,
       .n = full->n,
       .k = place.k,
@@ -139,24 +140,25 @@ fg_status fg_split(const fg_problem *full, fg_part_function *each, void *state) 
   return status;
 }
 
-static fg_status check_part_scales(const char *name, const struct fg_scales *scales, int64_t rows, int64_t k) {
+static fg_status check_part_scales(const char *name, const struct fg_scales *scales, int64_t rows, const struct fg_part *part) {
   int64_t first = scales->row0 / scales->row_block, last = (scales->row0 + rows - 1) / scales->row_block;
   if (scales->row_stride == 0) last = first;
-  int64_t blocks = scales->block_stride == 0 ? k > 0 : fg_blocks(k);
+  int64_t blocks = scales->block_stride == 0 ? part->k > 0 : fg_blocks(part->k);
   for (int64_t row = first; row <= last; row++)
     for (int64_t block = 0; block < blocks; block++) {
       float scale = scales->data[row * scales->row_stride + block * scales->block_stride];
       if (!isfinite(scale))
-        return fg_fail(FG_BAD_SCALE, "%s.scale is %g for row %" PRId64 " and block %" PRId64 " of K; it must be finite", name,
-                       (double)scale, row * scales->row_block, block);
+        return fg_fail(FG_BAD_SCALE,
+                       "%s.scale is %g for row %" PRId64 " and block %" PRId64 " of K in group %" PRId64 "; it must be finite",
+                       name, (double)scale, row * scales->row_block, block, part->group);
     }
   return FG_OK;
 }
 
 static fg_status check_scales(const struct fg_part *part, int64_t base, void *state) {
   (void)base, (void)state;
-  fg_status status = check_part_scales("a", &part->a_scale, part->m, part->k);
-  return status == FG_OK ? check_part_scales("b", &part->b_scale, part->n, part->k) : status;
+  fg_status status = check_part_scales("a", &part->a_scale, part->m, part);
+  return status == FG_OK ? check_part_scales("b", &part->b_scale, part->n, part) : status;
 }
 
 fg_status fg_check_scales(const fg_problem *full) { return fg_split(full, check_scales, NULL); }

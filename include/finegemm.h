@@ -16,7 +16,8 @@
  * Rules for every function. It returns a ::fg_status and nothing else happens on failure: no output is touched, nothing is
  * printed; fg_message() then holds one sentence that names the argument, its value and the rule. In structs, zero is the
  * default: use designated initialisers. Pointers to no elements may be NULL. Any number of threads may use one context,
- * but for fg_context_destroy(). The library never prints, exits, traps or starts a process.
+ * but for fg_context_destroy(). A forked child may call the library if its parent never used more than one thread in it (OpenMP's
+ * threads do not survive a fork), or after exec. The library never prints, exits, traps or starts a process.
  */
 #ifndef FINEGEMM_H
 #define FINEGEMM_H
@@ -45,7 +46,7 @@ typedef enum fg_status {
   FG_BAD_ENUM = 3,      /**< an enumerator or flag that does not exist, or that this argument does not take */
   FG_BAD_STRIDE = 4,    /**< rows, columns or matrices of one array would overlap */
   FG_MISALIGNED = 5,    /**< a pointer is not a multiple of its element's size */
-  FG_OVERLAP = 6,       /**< an output shares bytes with another argument */
+  FG_OVERLAP = 6,       /**< an output shares bytes with another argument, or its matrices lie between the other's */
   FG_BAD_SCALE = 7,     /**< a scale that is used is NaN or infinite (seen in host memory only) */
   FG_BAD_GROUPS = 8,    /**< groups out of order or out of range (seen in host memory only) */
   FG_BAD_VALUE = 9,     /**< a value to be quantised is NaN or infinite (seen in host memory only) */
@@ -135,7 +136,8 @@ typedef struct fg_result {
  * Rows that belong to no group are neither read nor written. A group with an empty range of K gives D[g] = C[g] + bias, or 0.
  * FG_GROUPED_K: blocks of 128 start anew with each group and their scales stand side by side: group g's first column of
  * scales is sum over h < g of ceil(k_h / 128). scale_ld must leave room for all of them: the default, ceil(k / 128), does where
- * every range but the last is a multiple of 128; else give one (too small: FG_BAD_STRIDE, seen in host memory only).
+ * every range but the last is a multiple of 128; else give one (too small: FG_BAD_STRIDE, seen in host memory only). A single
+ * row of scales needs no scale_ld.
  */
 typedef enum fg_kind { FG_DENSE = 0, FG_BATCHED = 1, FG_GROUPED_ROWS = 2, FG_MASKED = 3, FG_GROUPED_K = 4 } fg_kind;
 
@@ -211,7 +213,7 @@ typedef struct fg_context fg_context;
 typedef struct fg_context_options {
   fg_device device;
   int ordinal; /**< which CUDA device; 0 for the CPU */
-  int threads; /**< for CPU levels, at most; 0: as many as the process may run on */
+  int threads; /**< for CPU levels, at most, up to 1024; 0: as many as the process may run on */
 } fg_context_options;
 
 /**

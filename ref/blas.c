@@ -18,11 +18,11 @@
 #include <math.h>
 #include <omp.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* Measured: docs/decisions/0006-blas-through-panels.md. PANEL_LD is no power of two, or the rows of a panel would compete for
- * few cache lines. */
-enum { TILE = 384, PANEL_BLOCKS = 2, PANEL_K = PANEL_BLOCKS * FG_BLOCK_K, PANEL_LD = PANEL_K + 16 };
+/* Measured: docs/decisions/0006-blas-through-panels.md. */
+enum { TILE = 384, PANEL_BLOCKS = 2, PANEL_K = PANEL_BLOCKS * FG_BLOCK_K };
 enum { GRAIN = 16 };                /* tiles are this many rows and columns, or a multiple */
 enum { DECODE_PRODUCTS = 16 };      /* decoding an element takes as long as so many products */
 enum { THREAD_PRODUCTS = 1 << 18 }; /* fewer are done before one more thread has woken up */
@@ -58,7 +58,7 @@ static struct tiling choose_tiling(int64_t m, int64_t n, int64_t threads) {
 
 /* What a thread works in. */
 struct work {
-  float *a, *b;             /* [tile_m, PANEL_LD], [tile_n, PANEL_LD]: a panel, decoded */
+  float *a, *b;             /* [tile_m, PANEL_K], [tile_n, PANEL_K]: a panel, decoded */
   float *a_scale, *b_scale; /* [PANEL_BLOCKS, tile_m], [PANEL_BLOCKS, tile_n]: its scales */
   float *sum, *dot;         /* [tile_m, tile_n], [at most DOT_ROWS, tile_n] */
 };
@@ -67,7 +67,7 @@ struct work {
 static int64_t lay_out(const struct tiling *tiling, float *slab, struct work *work) {
   int64_t m = round_up(tiling->tile_m, GRAIN), n = round_up(tiling->tile_n, GRAIN), used = 0;
   float **const arrays[] = {&work->a, &work->b, &work->a_scale, &work->b_scale, &work->sum, &work->dot};
-  const int64_t floats[] = {m * PANEL_LD, n * PANEL_LD, m * PANEL_BLOCKS, n * PANEL_BLOCKS, m * n, min(m, DOT_ROWS) * n};
+  const int64_t floats[] = {m * PANEL_K, n * PANEL_K, m * PANEL_BLOCKS, n * PANEL_BLOCKS, m * n, min(m, DOT_ROWS) * n};
   for (int i = 0; i < 6; i++) {
     *arrays[i] = slab ? slab + used : NULL;
     used += floats[i];
@@ -90,22 +90,22 @@ static bool load_scales(const struct fg_scales *scales, fg_type type, int64_t ro
   return tame;
 }
 
-/* [rows, count] FP8 to [rows, PANEL_LD] FP32; scale is [blocks, rows] or NULL: 1. */
+/* [rows, count] FP8 to [rows, PANEL_K] FP32; scale is [blocks, rows] or NULL: 1. */
 static void decode(fg_type type, const uint8_t *from, int64_t ld, int64_t rows, int64_t count, const float *scale, float *to) {
   for (int64_t row = 0; row < rows; row++)
     for (int64_t k = 0; k < count; k += FG_BLOCK_K)
-      fg_fp8_scale_to_float(type, from + row * ld + k, scale ? scale[k / FG_BLOCK_K * rows + row] : 1, to + row * PANEL_LD + k,
+      fg_fp8_scale_to_float(type, from + row * ld + k, scale ? scale[k / FG_BLOCK_K * rows + row] : 1, to + row * PANEL_K + k,
                             min(count - k, FG_BLOCK_K));
 }
 
 /* c [m, n] = a [m, k] b [n, k] transposed + beta c. With one row or column sgemm would spend its time on packing the other side. */
 static void sgemm(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float beta, float *c) {
   if (m == 1)
-    cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)n, (int)k, 1, b, PANEL_LD, a, 1, beta, c, 1);
+    cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)n, (int)k, 1, b, PANEL_K, a, 1, beta, c, 1);
   else if (n == 1)
-    cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)m, (int)k, 1, a, PANEL_LD, b, 1, beta, c, 1);
+    cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)m, (int)k, 1, a, PANEL_K, b, 1, beta, c, 1);
   else
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, a, PANEL_LD, b, PANEL_LD, beta, c, (int)n);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, a, PANEL_K, b, PANEL_K, beta, c, (int)n);
 }
 
 /* sum = fma(a_scale * b_scale, dot, sum) for [m, n]. */
@@ -133,7 +133,7 @@ static void add_block(int64_t m, int64_t n, int64_t k, int64_t block, const stru
   const float *a = work->a + block * FG_BLOCK_K, *b = work->b + block * FG_BLOCK_K;
   for (int64_t i = 0; i < m; i += DOT_ROWS) {
     int64_t rows = min(m - i, DOT_ROWS);
-    sgemm(rows, n, k, a + i * PANEL_LD, b, 0, work->dot);
+    sgemm(rows, n, k, a + i * PANEL_K, b, 0, work->dot);
     (fg_isa() == FG_ISA_PLAIN ? add_dots_plain : add_dots_avx2)(rows, n, work->a_scale + block * m + i, work->b_scale + block * n,
                                                                 work->dot, work->sum + i * n);
   }
@@ -161,13 +161,21 @@ struct plan {
   int team;
 };
 
+/* OpenBLAS has buffers for so many threads as it was built for; with more it prints, and at last gives up. */
+static int openblas_threads(void) {
+  const char *name = "MAX_THREADS=", *most = strstr(openblas_get_config(), name);
+  int threads = most ? atoi(most + strlen(name)) : 0;
+  return threads > 0 ? threads : 64;
+}
+
 static struct plan make_plan(const struct fg_part *part, int threads) {
+  threads = (int)min(threads, openblas_threads());
   double useful = 1 + (double)part->m * (double)part->n * (double)part->k / THREAD_PRODUCTS;
   if (threads > useful) threads = (int)useful;
   struct plan plan = {.tiling = choose_tiling(part->m, part->n, threads)};
   plan.tiles = plan.tiling.rows * plan.tiling.cols;
   plan.floats = lay_out(&plan.tiling, NULL, &(struct work){0});
-  plan.team = (int)min(threads, plan.tiles);
+  plan.team = fg_team(threads, plan.tiles);
   return plan;
 }
 

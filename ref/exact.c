@@ -154,7 +154,8 @@ static void finish_tile(const struct fg_part *part, const struct target *target,
 }
 
 static void multiply(const struct fg_part *part, const struct target *target, int threads) {
-#pragma omp parallel for collapse(2) num_threads(threads) if (part->m > TILE || part->n > TILE)
+  int64_t tiles = ((part->m + TILE - 1) / TILE) * ((part->n + TILE - 1) / TILE);
+#pragma omp parallel for collapse(2) num_threads(fg_team(threads, tiles))
   for (int64_t i0 = 0; i0 < part->m; i0 += TILE)
     for (int64_t j0 = 0; j0 < part->n; j0 += TILE) {
       struct tile tile;

@@ -31,8 +31,12 @@ struct fg_part {
   int64_t a_ld, b_ld, c_ld, d_ld;
   fg_type a_type, b_type, c_type, bias_type, d_type; /* never FG_DEFAULT_TYPE */
   struct fg_scales a_scale, b_scale;
-  void *work; /* of a level that asks for it, aligned to 64 bytes */
+  int64_t group; /* which of the problem's it is, for messages */
+  void *work;    /* of a level that asks for it, aligned to 64 bytes */
 };
+
+/* Threads for so many independent pieces of work: one that finds nothing to do was started for nothing. */
+static inline int fg_team(int threads, int64_t pieces) { return pieces < threads ? (int)pieces : threads; }
 
 static inline int64_t fg_blocks(int64_t k) { return (k + FG_BLOCK_K - 1) / FG_BLOCK_K; }
 

@@ -19,7 +19,8 @@ static float multiply_row_by_row(const struct fg_part *part, int64_t i, int64_t 
 }
 
 void fg_reference_part(const struct fg_part *part, int threads) {
-#pragma omp parallel for collapse(2) num_threads(threads) if (part->m * part->n > 64)
+  const int64_t worth_a_thread = 64;
+#pragma omp parallel for collapse(2) num_threads(fg_team(threads, part->m * part->n / worth_a_thread + 1))
   for (int64_t i = 0; i < part->m; i++)
     for (int64_t j = 0; j < part->n; j++) {
       float sum = multiply_row_by_row(part, i, j);

@@ -314,6 +314,8 @@ static void sizes_and_enumerators(void) {
   REFUSED(MASKED, TO_ALL, p->group_by = FG_BY_OFFSETS, FG_BAD_ENUM, "group_by is FG_BY_OFFSETS|FG_MASKED");
   REFUSED(K_BY_ENDS, TO_ALL, p->group_by = FG_BY_INDEX, FG_BAD_ENUM, "group_by is FG_BY_INDEX|FG_GROUPED_K");
   ACCEPTED(DENSE, p->group_type = NO_SUCH(fg_index_type, 9)); /* not looked at */
+  ACCEPTED(DENSE, (p->c.data = NULL, p->c.type = NO_SUCH(fg_type, 9)));
+  ACCEPTED(BATCHED, (p->bias.ld = -5));
 
   /* Legal elsewhere, or one day. */
   static const char *const later[] = {"hopper", "naive", "shared", "wgmma", "tma", "pipeline", "persistent", "cluster", "full"};
@@ -322,6 +324,8 @@ static void sizes_and_enumerators(void) {
   REFUSED(DENSE, TO_ALL, (p->level = FG_BLAS, p->flags = FG_NO_SPLIT_K), FG_UNSUPPORTED, "FG_NO_SPLIT_K|blas");
   REFUSED(DENSE, TO_ALL, p->d.type = FG_E4M3, FG_UNSUPPORTED, "d.type is FG_E4M3;");
   REFUSED(DENSE, TO_ALL, p->d.type = FG_E5M2, FG_UNSUPPORTED, "d.type is FG_E5M2;");
+  REFUSED(DENSE, TO_ALL, (p->c = (fg_operand){0}, p->d.type = FG_E4M3), FG_UNSUPPORTED, "d.type is FG_E4M3;");
+  REFUSED(DENSE, TO_ALL, (p->c = (fg_operand){0}, p->d.type = NO_SUCH(fg_type, 9)), FG_BAD_ENUM, "d.type is 9;");
   REFUSED(DENSE, TO_ALL, p->d.scale = at(AT_SPARE), FG_UNSUPPORTED, "d.scale is %p;", (const void *)p->d.scale);
   REFUSED(DENSE, TO_ALL, p->stream = at(AT_SPARE), FG_UNSUPPORTED, "stream is %p;", (const void *)p->stream);
   REFUSED(K_BY_COUNTS, TO_ALL, p->stream = at(AT_SPARE), FG_UNSUPPORTED, "stream is %p;", (const void *)p->stream);
@@ -674,6 +678,7 @@ static void contexts(void) {
   CREATE_REFUSED((&(fg_context_options){.ordinal = -1}), FG_BAD_SIZE, "ordinal is -1;");
   CREATE_REFUSED((&(fg_context_options){.device = FG_CUDA, .ordinal = -1}), FG_BAD_SIZE, "ordinal is -1;");
   CREATE_REFUSED((&(fg_context_options){.threads = -1}), FG_BAD_SIZE, "threads is -1;");
+  CREATE_REFUSED((&(fg_context_options){.threads = 1025}), FG_BAD_SIZE, "threads is 1025;");
   CREATE_REFUSED((&(fg_context_options){.device = FG_CUDA, .threads = -1}), FG_BAD_SIZE, "threads is -1;");
   CREATE_REFUSED((&(fg_context_options){.device = FG_CUDA}), FG_UNSUPPORTED, "device is FG_CUDA");
   fg_context_destroy(NULL);

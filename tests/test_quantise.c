@@ -28,14 +28,15 @@ static int64_t array_index(const struct array *array, int64_t g, int64_t row, in
   return g * array->stride + row * array->ld + col;
 }
 
-/* `default_ld`: what ld 0 stands for. One array in four is packed, one in four has its matrices' rows interleaved. */
+/* `default_ld`: what ld 0 stands for, and how far apart packed matrices of one row lie, whatever ld says. One array in four is
+ * packed, one in four has its matrices' rows interleaved. */
 static struct array array_make(uint64_t *state, int64_t groups, int64_t rows, int64_t cols, int64_t default_ld,
                                size_t element_bytes) {
   struct array array = {.groups = groups, .rows = rows, .cols = cols, .element_bytes = element_bytes};
   int64_t kind = random_below(state, 4), gap = random_below(state, 20);
   array.ld = default_ld;
   if (kind > 0) array.given_ld = array.ld = cols + gap;
-  array.stride = rows * array.ld;
+  array.stride = rows == 1 ? default_ld : rows * array.ld;
   if (kind == 2) array.given_stride = array.stride += random_below(state, 20);
   if (kind == 3) {
     array.given_stride = array.stride = cols + gap;
