@@ -15,6 +15,13 @@ install(FILES cmake/openblas.cmake ${PROJECT_BINARY_DIR}/finegemm-config.cmake $
 
 # OpenBLAS stands in Libs.private and not in Requires.private: Debian's openblas.pc asks a static link for libgfortran, which is
 # needed only where OpenBLAS itself is linked statically.
+foreach(folder LIBDIR INCLUDEDIR) # an absolute folder, as some distributions give, does not move with the prefix
+  if(IS_ABSOLUTE "${CMAKE_INSTALL_${folder}}")
+    set(FG_PC_${folder} "${CMAKE_INSTALL_${folder}}")
+  else()
+    set(FG_PC_${folder} "\${prefix}/${CMAKE_INSTALL_${folder}}")
+  endif()
+endforeach()
 file(RELATIVE_PATH FG_PREFIX_FROM_PC ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 list(JOIN FG_OPENBLAS_FLAGS " " FG_OPENBLAS_FLAGS)
 if(CMAKE_DL_LIBS)

@@ -27,11 +27,12 @@ rule 'file names are unique in the tree, but for those that tools look for in a 
 
 rule 'ref/ includes only ref/ and the public header' "$(includes "finegemm.h|$(headers ref)" ref)"
 rule 'core/ includes only core/, ref/, gpu/ and the public header' "$(includes "finegemm.h|$(headers core ref gpu)" core)"
+rule 'gpu/ includes only gpu/ and the public header' "$(includes "finegemm.h|$(headers gpu)" gpu)"
 rule 'cli/ includes only cli/ and the public header' "$(includes "finegemm.h|$(headers cli)" cli)"
 rule 'lessons and examples include only the public header' "$(includes 'finegemm.h' lessons examples)"
 
 rule 'the library does not print, end the process or start another' \
-  "$(lines '(^|[^a-z_])(v?f?printf|puts|putchar|fputs|perror|abort|_?exit|_Exit|raise|assert|system|popen|fork|vfork|posix_spawn|exec[lv]p?e?) *\(' core ref |
+  "$(lines '(^|[^a-z_])(v?f?printf|puts|putchar|fputs|perror|abort|_?exit|_Exit|raise|assert|system|popen|fork|vfork|posix_spawn|exec[lv]p?e?) *\(' core ref gpu |
     grep -vE ':[0-9]+: *(/?\*|//)')"
 rule 'every public function has its comment right above it' \
   "$(awk '/^FG_API/ && before !~ /\*\/$/ { print FILENAME ":" FNR ": " $0 } { before = $0 }' include/finegemm.h)"
@@ -42,4 +43,7 @@ rule 'a comparison with a bound is !(error <= bound), so that NaN fails' \
   "$(lines 'if *\([^;{]*(err|error|diff|difference|deviation)s?\b(\[[^]]*\])?\)? *>=? ' tests bench | grep -vE '!\(')"
 rule 'no path of one machine stands in the tree' \
   "$(files | xargs -d '\n' grep -nIE '(^|[^[:alnum:]_.~/}])/(ho''me|wo''rk|ro''ot|tm''p)/' 2>/dev/null)"
+version=$(sed -n 's/^project(finegemm VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
+rule 'the header and CMake name one version' \
+  "$(awk -v is="$version" '/^#define FG_VERSION_/ { has = has (has ? "." : "") $3 } END { if (has != is) print has " and " is }' include/finegemm.h)"
 exit $broken
