@@ -18,6 +18,7 @@
 #include <math.h>
 #include <omp.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Measured: docs/decisions/0006-blas-through-panels.md. */
@@ -160,13 +161,21 @@ struct plan {
   int team;
 };
 
+/* OpenBLAS has buffers for so many threads as it was built for; with more it prints, and at last gives up. */
+static int openblas_threads(void) {
+  const char *name = "MAX_THREADS=", *most = strstr(openblas_get_config(), name);
+  int threads = most ? atoi(most + strlen(name)) : 0;
+  return threads > 0 ? threads : 64;
+}
+
 static struct plan make_plan(const struct fg_part *part, int threads) {
+  threads = (int)min(threads, openblas_threads());
   double useful = 1 + (double)part->m * (double)part->n * (double)part->k / THREAD_PRODUCTS;
   if (threads > useful) threads = (int)useful;
   struct plan plan = {.tiling = choose_tiling(part->m, part->n, threads)};
   plan.tiles = plan.tiling.rows * plan.tiling.cols;
   plan.floats = lay_out(&plan.tiling, NULL, &(struct work){0});
-  plan.team = (int)min(threads, plan.tiles);
+  plan.team = fg_team(threads, plan.tiles);
   return plan;
 }
 
