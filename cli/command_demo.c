@@ -31,11 +31,10 @@ struct level_result {
 
 /* What a quantisation costs: the product's error relative to the product of the matrices before. */
 struct scaling_result {
-  const char *name;
-  fg_scaling x_scaling, w_scaling;
+  fg_scaling x_scaling, w_scaling; /* of a side that is FP8 already: its own */
   double error, median_row, worst_row;
 };
-enum { SCALINGS = 3, MOST_LEVELS = 32 };
+enum { MOST_SCALINGS = 3, MOST_LEVELS = 32 };
 
 /* Splitmix64's mixing of seed and place: a random number for each element, whatever the order and the machine. */
 static uint64_t random_at(uint64_t seed, uint64_t place) {
@@ -219,14 +218,31 @@ static int64_t choose_rows(const struct layer *layer, int64_t **sample) {
   return count;
 }
 
+static fg_scaling scaling_of(const struct side *side, fg_scaling wanted) {
+  return side->floats.data ? wanted : side->fp8.scaling;
+}
+
+/* What there is to compare, without rows that are the same. Returns how many: 0 if both sides are FP8 already. */
+static int choose_scalings(const struct layer *layer, struct scaling_result results[MOST_SCALINGS]) {
+  static const fg_scaling wanted[MOST_SCALINGS][2] = {{FG_TENSOR, FG_TENSOR}, {FG_1X128, FG_128X128}, {FG_1X128, FG_1X128}};
+  int count = 0;
+  if (!layer->x.floats.data && !layer->w.floats.data) return 0;
+  for (int s = 0; s < MOST_SCALINGS; s++) {
+    fg_scaling x = scaling_of(&layer->x, wanted[s][0]), w = scaling_of(&layer->w, wanted[s][1]);
+    if (count && results[count - 1].x_scaling == x && results[count - 1].w_scaling == w) continue;
+    results[count++] = (struct scaling_result){.x_scaling = x, .w_scaling = w};
+  }
+  return count;
+}
+
 /* Fills in the errors and returns how many rows they are of. */
-static int64_t try_scalings(fg_context *context, const struct layer *layer, int threads,
-                            struct scaling_result results[SCALINGS]) {
+static int64_t try_scalings(fg_context *context, const struct layer *layer, int threads, struct scaling_result *results,
+                            int scalings) {
   int64_t *sample, count = choose_rows(layer, &sample), n = layer->w.rows;
   double *product = multiply_unquantised(context, layer, sample, count, threads);
   double *row_error = claim(count, sizeof *row_error, "errors of rows");
   float *d = claim_matrix(layer->x.rows, n, sizeof *d, "D");
-  for (int s = 0; s < SCALINGS; s++) {
+  for (int s = 0; s < scalings; s++) {
     fg_operand a = quantised(context, &layer->x, results[s].x_scaling), b = quantised(context, &layer->w, results[s].w_scaling);
     fg_problem problem = problem_of(layer, &a, &b, d);
     problem.level = FG_BLAS;
@@ -287,6 +303,15 @@ static void print_layer(const struct layer *layer, int threads) {
   table_print(table);
 }
 
+static const char *side_text(const struct side *side, const char *name, fg_scaling scaling) {
+  if (!side->floats.data) return text("%s as it is", name);
+  return scaling == FG_TENSOR ? text("one for %s", name) : text("%s of %s", scaling_name(scaling), name);
+}
+
+static const char *scales_text(const struct layer *layer, fg_scaling x_scaling, fg_scaling w_scaling) {
+  return text("%s, %s", side_text(&layer->x, "X", x_scaling), side_text(&layer->w, "W", w_scaling));
+}
+
 static void print_levels(const struct layer *layer, const struct level_result *results, int count) {
   const char *const headings[] = {"level", "seconds", "GFLOPS", "worst at", "its error", "its bound", "error/bound", "bits"};
   struct table *table = table_begin("lrrrrrrl", headings);
@@ -301,8 +326,9 @@ static void print_levels(const struct layer *layer, const struct level_result *r
     table_cell(table, "%#.2g", v->ratio);
     table_cell(table, "%s", v->outside ? text("%" PRId64 " OUTSIDE", v->outside) : results[i].bits);
   }
-  printf("\nEvery level that runs here, on FP8 with fine-grained scales (1x128 of X, 128x128 of W), D in FP32, each\n"
-         "element checked against the exact product; the worst is the one that uses most of its bound:\n\n");
+  printf("\nEvery level that runs here, on FP8 (%s), D in FP32, each element checked\n"
+         "against the exact product; the worst is the one that uses most of its bound:\n\n",
+         scales_text(layer, FG_1X128, FG_128X128));
   table_print(table);
   int levels, missing = 0;
   const fg_level_info *info = fg_levels(&levels);
@@ -314,11 +340,11 @@ static void print_levels(const struct layer *layer, const struct level_result *r
   if (missing) printf("; 'finegemm levels' says why)\n");
 }
 
-static void print_scalings(const struct layer *layer, const struct scaling_result *results, int64_t rows) {
+static void print_scalings(const struct layer *layer, const struct scaling_result *results, int scalings, int64_t rows) {
   const char *const headings[] = {"scales", "all of D", "median row", "worst row"};
   struct table *table = table_begin("lrrr", headings);
-  for (int s = 0; s < SCALINGS; s++) {
-    table_cell(table, "%s", results[s].name);
+  for (int s = 0; s < scalings; s++) {
+    table_cell(table, "%s", scales_text(layer, results[s].x_scaling, results[s].w_scaling));
     table_cell(table, "%.3f %%", 100 * results[s].error);
     table_cell(table, "%.3f %%", 100 * results[s].median_row);
     table_cell(table, "%.3f %%", 100 * results[s].worst_row);
@@ -332,8 +358,8 @@ static void print_scalings(const struct layer *layer, const struct scaling_resul
 }
 
 /* The last lines: is all well, and was it worth it? */
-static void print_verdict(bool right, const struct scaling_result *results) {
-  if (results && results[1].median_row > 0)
+static void print_verdict(bool right, const struct scaling_result *results, int scalings) {
+  if (scalings > 1 && results[1].median_row > 0)
     printf("\nWith one scale the median row is %.2f times as wrong as with fine-grained ones.",
            results[0].median_row / results[1].median_row);
   printf("\n%s\n", right ? "Every element of every level is within its bound."
@@ -341,8 +367,8 @@ static void print_verdict(bool right, const struct scaling_result *results) {
 }
 
 static json_t *json_of(const struct layer *layer, const struct level_result *levels, int level_count,
-                       const struct scaling_result *scalings, int64_t rows) {
-  json_t *list = json_array(), *tried = scalings ? json_array() : json_null();
+                       const struct scaling_result *scalings, int scaling_count, int64_t rows) {
+  json_t *list = json_array(), *tried = scaling_count ? json_array() : json_null();
   for (int i = 0; i < level_count; i++) {
     const struct verdict *v = &levels[i].verdict;
     json_array_append_new(list, json_pack("{ss sf sf sI s[II] so so so ss}", "name", levels[i].info->name, "seconds",
@@ -350,7 +376,7 @@ static json_t *json_of(const struct layer *layer, const struct level_result *lev
                                           "worst", v->i, v->j, "error", json_number(v->error), "bound", json_number(v->bound),
                                           "ratio", json_number(v->ratio), "bits", levels[i].bits));
   }
-  for (int s = 0; scalings && s < SCALINGS; s++)
+  for (int s = 0; s < scaling_count; s++)
     json_array_append_new(tried, json_pack("{ss ss sf sf sf}", "scaling_x", scaling_name(scalings[s].x_scaling), "scaling_w",
                                            scaling_name(scalings[s].w_scaling), "error", scalings[s].error, "median_row",
                                            scalings[s].median_row, "worst_row", scalings[s].worst_row));
@@ -389,19 +415,16 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   bool right = true;
   for (int i = 0; i < level_count; i++) right = right && levels[i].verdict.outside == 0 && strcmp(levels[i].bits, "differ") != 0;
   if (!json) print_levels(&layer, levels, level_count);
-  struct scaling_result scalings[SCALINGS] = {
-      {.name = "one for X, one for W", .x_scaling = FG_TENSOR, .w_scaling = FG_TENSOR},
-      {.name = "1x128 of X, 128x128 of W", .x_scaling = FG_1X128, .w_scaling = FG_128X128},
-      {.name = "1x128 of both", .x_scaling = FG_1X128, .w_scaling = FG_1X128}};
-  bool tried = layer.x.floats.data || layer.w.floats.data; /* with FP8 on both sides there is nothing to choose */
-  int64_t rows = tried ? try_scalings(context, &layer, threads, scalings) : 0;
+  struct scaling_result scalings[MOST_SCALINGS];
+  int scaling_count = choose_scalings(&layer, scalings);
+  int64_t rows = scaling_count ? try_scalings(context, &layer, threads, scalings, scaling_count) : 0;
   if (json) {
-    json_t *object = json_of(&layer, levels, level_count, tried ? scalings : NULL, rows);
+    json_t *object = json_of(&layer, levels, level_count, scalings, scaling_count, rows);
     json_object_set_new(object, "passes", json_boolean(right));
     json_print(object);
   } else {
-    if (tried) print_scalings(&layer, scalings, rows);
-    print_verdict(right, tried ? scalings : NULL);
+    if (scaling_count) print_scalings(&layer, scalings, scaling_count, rows);
+    print_verdict(right, scalings, scaling_count);
   }
   return right ? DONE : DIFFERENT;
 }

@@ -196,3 +196,5 @@ bool npy_write(const char *path, const struct tensor *tensor, char error[TENSOR_
   struct part parts[] = {{start, (size_t)padded}, {tensor->data, (size_t)sized.bytes}};
   return replace_file(path, parts, 2, error);
 }
+
+bool npy_writable(const char *path, char error[TENSOR_ERROR_BYTES]) { return replace_file_possible(path, error); }

@@ -1,36 +1,19 @@
 #include "cli.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-/* What would stop the write at the end of a long run is looked for at its beginning. */
-static void require_writable(const char *path) {
-  struct stat status;
-  if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) fail(NOT_WRITTEN, "%s is a directory", path);
-  const char *slash = strrchr(path, '/');
-  const char *folder = !slash ? "." : slash == path ? "/" : text("%.*s", (int)(slash - path), path);
-  if (access(folder, W_OK | X_OK) != 0) fail(NOT_WRITTEN, "%s cannot be written: %s: %s", path, folder, strerror(errno));
-}
 
 struct output output_find(const char *option, const char *spec, bool npy_too) {
   const char *forms = npy_too ? "FILE.npy or FILE.safetensors:NAME" : "FILE.safetensors:NAME";
   if (!spec) fail(BAD_USAGE, "%s is missing; it names the output, %s", option, forms);
+  char error[TENSOR_ERROR_BYTES];
   const char *extension = strstr(spec, ".safetensors:"), *end = spec + strlen(spec);
   if (!extension && npy_too && end - spec > 4 && strcmp(end - 4, ".npy") == 0) {
-    require_writable(spec);
+    if (!npy_writable(spec, error)) fail(NOT_WRITTEN, "%s: %s", option, error);
     return (struct output){printable(spec), spec, NULL};
   }
   if (!extension || extension[strlen(".safetensors:")] == '\0') fail(BAD_USAGE, "%s is '%s'; it must be %s", option, spec, forms);
   const char *name = extension + strlen(".safetensors:"), *path = text("%.*s", (int)(name - 1 - spec), spec);
-  require_writable(path);
-  if (access(path, F_OK) == 0) { /* its other tensors are to be kept */
-    char error[TENSOR_ERROR_BYTES];
-    struct tensor_file *file = tensor_file_open(path, error);
-    if (!file) fail(NOT_WRITTEN, "%s exists and tensors cannot be added to it: %s", path, error);
-    tensor_file_close(file);
-  }
+  if (!safetensors_writable(path, name, error)) fail(NOT_WRITTEN, "%s: %s", option, error);
   return (struct output){printable(spec), path, name};
 }
 

@@ -70,25 +70,31 @@ static bool write_whole(int descriptor, const char *data, size_t bytes) {
   return true;
 }
 
-static bool fill(int descriptor, const struct part *parts, size_t count, const struct stat *existing) {
+/* mode: of the file that is replaced; 0: there is none. */
+static bool fill(int descriptor, const struct part *parts, size_t count, mode_t mode) {
   for (size_t i = 0; i < count; i++) {
     if (!write_whole(descriptor, parts[i].data, parts[i].bytes)) return false;
   }
-  if (existing && fchmod(descriptor, existing->st_mode & 0777)) return false;
+  if (mode && fchmod(descriptor, mode & 0777)) return false;
   return fsync(descriptor) == 0;
+}
+
+static void directory_of(const char *target, char directory[PATH_BYTES]) {
+  snprintf(directory, PATH_BYTES, "%.*s.", directory_length(target), target);
 }
 
 /* So that the new name outlives a power failure. Some file systems cannot: then it has to do without. */
 static void sync_directory(const char *target) {
   char directory[PATH_BYTES];
-  snprintf(directory, sizeof directory, "%.*s.", directory_length(target), target);
+  directory_of(target, directory);
   int descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return;
   fsync(descriptor);
   close(descriptor);
 }
 
-bool replace_file(const char *path, const struct part *parts, size_t count, char error[TENSOR_ERROR_BYTES]) {
+/* What `path` leads to, and its mode; 0: nothing is there yet. */
+static bool find_target(const char *path, char target[PATH_BYTES], mode_t *mode, char error[TENSOR_ERROR_BYTES]) {
   struct stat status;
   bool exists = stat(path, &status) == 0;
   if (!exists && errno != ENOENT) return tensor_fail(path, error, "cannot be written: %s", strerror(errno));
@@ -96,13 +102,30 @@ bool replace_file(const char *path, const struct part *parts, size_t count, char
     return tensor_fail(path, error, "is %s; output must go to a regular file, which is replaced as a whole",
                        file_kind(status.st_mode));
   if (exists && access(path, W_OK)) return tensor_fail(path, error, "cannot be written: %s", strerror(errno));
-  char target[PATH_BYTES];
   if (!follow_links(path, target)) return tensor_fail(path, error, "cannot be written: %s", strerror(ENAMETOOLONG));
+  *mode = exists ? status.st_mode : 0;
+  return true;
+}
 
+static bool fail_directory(const char *path, char error[TENSOR_ERROR_BYTES]) {
+  return tensor_fail(path, error, "cannot be written: no file can be made in its directory: %s", strerror(errno));
+}
+
+bool replace_file_possible(const char *path, char error[TENSOR_ERROR_BYTES]) {
+  char target[PATH_BYTES], directory[PATH_BYTES];
+  mode_t mode;
+  if (!find_target(path, target, &mode, error)) return false;
+  directory_of(target, directory);
+  return access(directory, W_OK | X_OK) == 0 || fail_directory(path, error);
+}
+
+bool replace_file(const char *path, const struct part *parts, size_t count, char error[TENSOR_ERROR_BYTES]) {
+  char target[PATH_BYTES];
+  mode_t mode;
+  if (!find_target(path, target, &mode, error)) return false;
   int descriptor = create_temporary(target);
-  if (descriptor < 0)
-    return tensor_fail(path, error, "cannot be written: no file can be made in its directory: %s", strerror(errno));
-  bool good = fill(descriptor, parts, count, exists ? &status : NULL);
+  if (descriptor < 0) return fail_directory(path, error);
+  bool good = fill(descriptor, parts, count, mode);
   int reason = errno;
   if (close(descriptor) && good && errno != EINTR) {
     good = false;

@@ -190,6 +190,14 @@ static int compare_for_writing(const void *left, const void *right) {
   return order ? order : strcmp(a->name, b->name);
 }
 
+/* Why no tensor can be written under this name, as in "tensor X %s"; NULL: it can. */
+static const char *name_fault(const char *name) {
+  if (strcmp(name, metadata_key) == 0) return "has the name that the format keeps for itself";
+  json_t *string = json_string(name);
+  json_decref(string);
+  return string ? NULL : "has a name that is not UTF-8, or there is no memory";
+}
+
 /* A tensor to be written, with dtype, count and bytes as its type and shape say. */
 static bool complete(struct tensor *tensor, const char *path, char error[TENSOR_ERROR_BYTES]) {
   int known = 0;
@@ -201,14 +209,14 @@ static bool complete(struct tensor *tensor, const char *path, char error[TENSOR_
   const char *fault = known == DTYPES                                  ? "has a dtype that .safetensors does not know"
                       : tensor->rank < 0 || tensor->rank > TENSOR_RANK ? "has more than 8 dimensions"
                       : tensor->fortran_order ? "has its first index contiguous; in .safetensors the last must be"
-                      : strcmp(tensor->name, metadata_key) == 0 ? "has the name that the format keeps for itself"
-                                                                : tensor_measure(tensor, dtypes[known].bits);
+                                              : name_fault(tensor->name);
+  if (!fault) fault = tensor_measure(tensor, dtypes[known].bits);
   if (fault) return tensor_fail(path, error, "cannot be written: tensor '%.80s' %s", tensor->name, fault);
   tensor->dtype = dtypes[known].name;
   return true;
 }
 
-/* The header as JSON, *length bytes. NULL: no memory, or a name is not UTF-8. */
+/* The header as JSON, *length bytes. NULL: no memory. */
 static char *header_text(const struct tensor *tensors, size_t count, json_t *metadata, size_t *length) {
   json_t *header = json_object();
   bool good = header && (!metadata || json_object_set(header, metadata_key, metadata) == 0);
@@ -240,7 +248,7 @@ static bool write_merged(const char *path, struct tensor *merged, struct part *p
   qsort(merged, count, sizeof *merged, compare_for_writing);
   size_t length;
   char *header = header_text(merged, count, metadata, &length);
-  if (!header) return tensor_fail(path, error, "cannot be written: a tensor's name is not UTF-8, or there is no memory");
+  if (!header) return tensor_fail(path, error, "cannot be written: out of memory");
   uint64_t header_bytes = (length + 7) / 8 * 8;
   parts[0] = (struct part){&header_bytes, LENGTH_BYTES};
   parts[1] = (struct part){header, length};
@@ -262,17 +270,29 @@ static const struct tensor *find(const struct tensor *tensors, int count, const 
   return NULL;
 }
 
-bool safetensors_write(const char *path, const struct tensor *tensors, int count, char error[TENSOR_ERROR_BYTES]) {
+/* The file whose other tensors are to be kept; NULL if there is none, or an empty one. The caller closes it, also after false. */
+static bool open_existing(const char *path, struct tensor_file **existing, char error[TENSOR_ERROR_BYTES]) {
   struct stat status;
-  struct tensor_file *existing = NULL;
-  if (stat(path, &status) == 0 && status.st_size > 0) {
-    existing = tensor_file_open(path, error);
-    if (!existing) return false;
-  }
-  bool good = !existing || existing->header ||
-              tensor_fail(path, error,
-                          "is a .npy file, which holds one tensor without a name; "
-                          "it must be .safetensors to take another");
+  *existing = NULL;
+  if (stat(path, &status) || status.st_size == 0) return true;
+  *existing = tensor_file_open(path, error);
+  return *existing && ((*existing)->header || tensor_fail(path, error,
+                                                          "is a .npy file, which holds one tensor without a name; "
+                                                          "it must be .safetensors to take another"));
+}
+
+bool safetensors_writable(const char *path, const char *name, char error[TENSOR_ERROR_BYTES]) {
+  const char *fault = name_fault(name);
+  if (fault) return tensor_fail(path, error, "cannot be written: tensor '%.80s' %s", name, fault);
+  struct tensor_file *existing;
+  bool good = open_existing(path, &existing, error);
+  tensor_file_close(existing);
+  return good && replace_file_possible(path, error);
+}
+
+bool safetensors_write(const char *path, const struct tensor *tensors, int count, char error[TENSOR_ERROR_BYTES]) {
+  struct tensor_file *existing;
+  bool good = open_existing(path, &existing, error);
   size_t kept = existing ? (size_t)existing->count : 0, merged_count = 0;
   struct tensor *merged = malloc((kept + (size_t)count + 1) * sizeof *merged);
   struct part *parts = malloc((kept + (size_t)count + 3) * sizeof *parts);

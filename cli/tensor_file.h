@@ -50,6 +50,10 @@ struct tensor_file *tensor_file_parse(const void *data, size_t bytes, const char
 bool npy_write(const char *path, const struct tensor *tensor, char error[TENSOR_ERROR_BYTES]);
 bool safetensors_write(const char *path, const struct tensor *tensors, int count, char error[TENSOR_ERROR_BYTES]);
 
+/* Would a writer take this path and this name? What can be told without writing, so that a long run fails at its beginning. */
+bool npy_writable(const char *path, char error[TENSOR_ERROR_BYTES]);
+bool safetensors_writable(const char *path, const char *name, char error[TENSOR_ERROR_BYTES]);
+
 /* Removes the temporary of a writer that is interrupted. Async-signal-safe; for a handler after which the process ends. */
 void tensor_file_cleanup(void);
 

@@ -41,5 +41,6 @@ struct part {
 
 /* Makes the parts, one after the other, the content of the file, or leaves it as it was; see the writers in tensor_file.h. */
 bool replace_file(const char *path, const struct part *parts, size_t count, char error[TENSOR_ERROR_BYTES]);
+bool replace_file_possible(const char *path, char error[TENSOR_ERROR_BYTES]); /* as far as can be told without writing */
 
 #endif

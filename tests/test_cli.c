@@ -320,11 +320,13 @@ static const struct refusal {
     {"finegemm gemm --a x.npy --b one.safetensors --type-b e5m2 --out d.npy", 3,
      "one.safetensors is F8_E4M3 already; it cannot become F8_E5M2"},
 
-    {"finegemm gemm --a x.npy --b w.npy --out folder.npy", 4, "folder.npy is a directory"},
-    {"finegemm gemm --a x.npy --b w.npy --out gone/d.npy", 4, "gone/d.npy cannot be written: gone: No such file"},
-    {"finegemm gemm --a x.npy --b w.npy --out x.npy/d.npy", 4, "x.npy/d.npy cannot be written"},
+    {"finegemm gemm --a x.npy --b w.npy --out folder.npy", 4,
+     "--out: folder.npy: is a directory; output must go to a regular file"},
+    {"finegemm gemm --a x.npy --b w.npy --out gone/d.npy", 4,
+     "gone/d.npy: cannot be written: no file can be made in its directory: No such file"},
+    {"finegemm gemm --a x.npy --b w.npy --out x.npy/d.npy", 4, "x.npy/d.npy: cannot be written: Not a directory"},
     {"finegemm gemm --a x.npy --b w.npy --out garbage.safetensors:d", 4,
-     "garbage.safetensors exists and tensors cannot be added to it"},
+     "--out: garbage.safetensors: is neither .npy nor .safetensors"},
     {"ulimit -f 8; finegemm gemm --a x.npy --b w.npy --out d.npy", 4, "d.npy"},
     {"ulimit -f 8; finegemm gemm --a x.npy --b w.npy --out x.npy", 4, "x.npy"},
     {"ulimit -f 8; finegemm gemm --a x.npy --b w.npy --out d.safetensors:d", 4, "d.safetensors"},
@@ -391,6 +393,60 @@ Test(cli, refusals) {
   }
 }
 
+/* What is wrong with an output comes before what is wrong with an input, and so before all work. */
+static bool fails_early(const char *out, const char *says) {
+  char line[256];
+  snprintf(line, sizeof line, "finegemm gemm --a gone.npy --b w.npy --out %s", out);
+  struct answer answer = run(line);
+  bool good = answer.code == 4 && strstr(answer.err, says);
+  if (!good) fprintf(stderr, "%s: exit code %d: '%s', but it said: %s", line, answer.code, says, answer.err);
+  return good;
+}
+
+Test(cli, outputs_are_looked_at_first) {
+  write_npy("npy.safetensors", "<f4", false, "37, 300", x, sizeof x);
+  cr_assert(mkfifo("pipe.npy", 0600) == 0 && symlink("/dev/null", "device.npy") == 0 && symlink("gone/d", "link.npy") == 0);
+  cr_expect(fails_early("npy.safetensors:d", "npy.safetensors: is a .npy file, which holds one tensor without a name"));
+  cr_expect(fails_early("d.safetensors:__metadata__", "tensor '__metadata__' has the name that the format keeps for itself"));
+  cr_expect(fails_early("one.safetensors:__metadata__", "tensor '__metadata__' has the name that the format keeps for itself"));
+  cr_expect(fails_early("\"$(printf 'd.safetensors:\\377')\"", "has a name that is not UTF-8"));
+  cr_expect(fails_early("pipe.npy", "pipe.npy: is a pipe; output must go to a regular file"));
+  cr_expect(fails_early("device.npy", "device.npy: is a device; output must go to a regular file"));
+  cr_expect(fails_early("link.npy", "link.npy: cannot be written: no file can be made in its directory: No such file"));
+}
+
+/* Root may write anywhere, so this runs as somebody else. */
+Test(cli, permissions_are_looked_at_first) {
+  char command[4400];
+  snprintf(command, sizeof command, "cp '%s' program && chmod 755 program", FINEGEMM_PROGRAM);
+  cr_assert(system(command) == 0 && setenv("FINEGEMM", "./program", 1) == 0);
+  cr_assert(mkdir("closed", 0755) == 0 && symlink("closed/d", "link.npy") == 0 && symlink("closed/d", "link.safetensors") == 0);
+  cr_assert(chmod("c.npy", 0444) == 0 && chmod("one.safetensors", 0444) == 0 && chmod("closed", 0555) == 0);
+  cr_assert(chmod(folder, 0777) == 0 && chmod(prints, 0777) == 0);
+  pid_t child = fork();
+  if (child == 0) {
+    if (getuid() == 0 && setuid(65534)) _exit(99);
+    bool good = fails_early("c.npy", "c.npy: cannot be written: Permission denied");
+    good = fails_early("one.safetensors:d", "one.safetensors: cannot be written: Permission denied") && good;
+    good = fails_early("closed/d.npy", "no file can be made in its directory: Permission denied") && good;
+    good = fails_early("link.npy", "no file can be made in its directory: Permission denied") && good;
+    good = fails_early("link.safetensors:d", "no file can be made in its directory: Permission denied") && good;
+    _exit(!good);
+  }
+  int status;
+  cr_assert(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", (unsigned)status);
+}
+
+/* As mktemp leaves it. */
+Test(cli, empty_files_become_outputs) {
+  write_bytes("d.safetensors", "", 0, false);
+  run_well("finegemm gemm --a x.npy --b w.npy --out d.safetensors:d");
+  cr_expect(load("d.safetensors", "d")->count == M * N);
+  write_bytes("d.npy", "", 0, false);
+  run_well("finegemm gemm --a x.npy --b w.npy --out d.npy");
+  cr_expect(load("d.npy", "")->count == M * N);
+}
+
 /* --- What must work; with nothing on stderr, which is no terminal here. */
 
 static const struct {
@@ -422,6 +478,10 @@ static const struct {
     {"finegemm inspect empty.npy", "[0, 300], 0 bytes"},
     {"finegemm inspect x.npy", "quantised to e4m3"},
     {"finegemm demo --size 9x130x200", "Every element of every level is within its bound."},
+    {"finegemm demo --size 9x130x200", "\n1x128 of X, 1x128 of W "},
+    {"finegemm demo x.npy one.safetensors", "\none for X, W as it is "},
+    {"finegemm demo x.npy one.safetensors", "on FP8 (1x128 of X, W as it is), D in FP32"},
+    {"finegemm demo fp8.safetensors:a w.npy", "\nX as it is, 128x128 of W "},
 };
 
 Test(cli, successes) {
@@ -855,7 +915,18 @@ Test(cli, demo, .timeout = 600) {
   cr_expect(integer_in(files, "m") == M && integer_in(files, "n") == N &&
             json_array_size(json_object_get(files, "scalings")) == 3);
   json_t *half = json_object_get(json_from("finegemm demo x.npy one.safetensors --json", 0), "scalings");
-  cr_expect(number_in(json_array_get(half, 1), "error") == number_in(json_array_get(half, 2), "error"));
+  cr_expect(json_array_size(half) == 2);
+  cr_expect_str_eq(string_in(json_array_get(half, 0), "scaling_x"), "tensor");
+  cr_expect_str_eq(string_in(json_array_get(half, 0), "scaling_w"), "128x128");
+  cr_expect_str_eq(string_in(json_array_get(half, 1), "scaling_x"), "1x128");
+  cr_expect_str_eq(string_in(json_array_get(half, 1), "scaling_w"), "128x128");
+  json_t *other = json_object_get(json_from("finegemm demo fp8.safetensors:a w.npy --json", 0), "scalings");
+  const char *const w_scalings[] = {"tensor", "128x128", "1x128"};
+  cr_expect(json_array_size(other) == 3);
+  for (size_t i = 0; i < 3; i++) {
+    cr_expect_str_eq(string_in(json_array_get(other, i), "scaling_x"), "1x128");
+    cr_expect_str_eq(string_in(json_array_get(other, i), "scaling_w"), w_scalings[i]);
+  }
   json_t *none = json_from("finegemm demo fp8.safetensors:a one.safetensors --json", 0);
   cr_expect(json_is_null(json_object_get(none, "scalings")) && json_is_true(json_object_get(none, "passes")));
 }

@@ -826,7 +826,7 @@ Test(files, refuses_tensors_that_a_format_cannot_hold) {
       {{.name = "x", .type = FG_FP32, .rank = 2, .shape = {INT64_MAX, 2}, .data = "abcd"}, "too large to address", "too large"},
       {{.name = "x", .type = FG_FP32, .rank = 2, .shape = {1, 1}, .data = "abcd", .fortran_order = true}, NULL, "first index"},
       {{.name = "__metadata__", .type = FG_FP32, .data = "abcd"}, NULL, "has the name that the format keeps for itself"},
-      {{.name = "\xFF", .type = FG_FP32, .data = "abcd"}, NULL, "a tensor's name is not UTF-8"},
+      {{.name = "\xFF", .type = FG_FP32, .data = "abcd"}, NULL, "has a name that is not UTF-8"},
   };
   make_folder();
   const char *path = in_folder("out");
