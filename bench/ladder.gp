@@ -13,6 +13,7 @@ set ylabel "GFLOPS" textcolor rgb "#333333"
 unset key
 color(name) = name eq "sgemm" ? 0xBBBBBB : 0x0072B2
 do for [machine = 0:1] {
+  set autoscale xy # stats looks at nothing outside the ranges
   stats data index machine using 2 nooutput
   set yrange [1:STATS_max * 3]
   set xrange [-0.6:STATS_records - 0.4]
