@@ -2,6 +2,7 @@
  * meets all of them alike. Before a level is timed, rows of its result are held against fg_exact()'s bound. bench/README.md
  * says how to use it and what came out. */
 #include "finegemm.h"
+#include "median.h"
 
 #include <cblas.h>
 #include <errno.h>
@@ -19,7 +20,7 @@
 #include <malloc.h>
 #endif
 
-enum { MAX_SHAPES = 64, MAX_LEVELS = 16, MAX_REPEATS = 1001, CHECKED_ROWS = 16, EXIT_USAGE = 2 };
+enum { MAX_SHAPES = 64, MAX_LEVELS = 16, CHECKED_ROWS = 16, EXIT_USAGE = 2 };
 
 struct shape {
   int64_t m, n, k;
@@ -193,18 +194,6 @@ static int64_t extra_bytes(fg_context *context, struct shape shape, const struct
   level_ms(context, shape, operands, level);
   int64_t peak = memory_bytes("VmHWM");
   return is_reset && before >= 0 && peak >= before ? peak - before : -1;
-}
-
-static int compare(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
-static double median(const double *x, int count) {
-  double sorted[MAX_REPEATS];
-  memcpy(sorted, x, (size_t)count * sizeof *x);
-  qsort(sorted, (size_t)count, sizeof *sorted, compare);
-  return (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
 }
 
 static void summarise(struct times *times, int count) {

@@ -3,6 +3,7 @@
  * too. */
 #include "cpu.h"
 #include "finegemm.h"
+#include "median.h"
 #include "quantise.h"
 
 #include <inttypes.h>
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLS = 7168, MAX_REPEATS = 1001, PATHS = 3, EXIT_USAGE = 2 };
+enum { COLS = 7168, PATHS = 3, EXIT_USAGE = 2 };
 
 static const struct {
   fg_type type;
@@ -52,18 +53,6 @@ static void fill(fg_type type, void *x, int64_t count) {
     }
     fg_from_float(type, row, (char *)x + (size_t)i * fg_type_bytes(type), COLS);
   }
-}
-
-static int compare(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
-static double median(const double *x, int count) {
-  double sorted[MAX_REPEATS];
-  memcpy(sorted, x, (size_t)count * sizeof *x);
-  qsort(sorted, (size_t)count, sizeof *sorted, compare);
-  return (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
 }
 
 static double milliseconds_since(double begin) { return (omp_get_wtime() - begin) * 1e3; }

@@ -5,17 +5,6 @@
 #include "fp8.h"
 #include "names.h"
 
-#include <inttypes.h>
-
-/* Sizes up to this can be added and rounded up without overflow, and no machine can address more bytes. */
-static const int64_t most = (int64_t)1 << 47;
-
-static fg_status check_size(const char *name, int64_t size) {
-  if (size < 0 || size > most)
-    return fg_fail(FG_BAD_SIZE, "%s is %" PRId64 "; it must be from 0 to 2^47 = %" PRId64, name, size, most);
-  return FG_OK;
-}
-
 static fg_status check_enumerator(const char *name, int value, int last) {
   if (value < 0 || value > last)
     return fg_fail(FG_BAD_ENUM, "%s is %d; it must be an enumerator, from 0 to %d", name, value, last);
@@ -30,12 +19,12 @@ static fg_status check_enumerator(const char *name, int value, int last) {
 
 static fg_status check_sizes(const fg_problem *full) {
   TRY(check_enumerator("kind", (int)full->kind, FG_GROUPED_K));
-  TRY(check_size("m", full->m));
-  TRY(check_size("n", full->n));
-  TRY(check_size("k", full->k));
-  if (full->kind != FG_DENSE) TRY(check_size("groups", full->groups));
-  TRY(check_size("group_align", full->group_align));
-  TRY(check_size("expected_m", full->expected_m));
+  TRY(fg_check_size("m", full->m));
+  TRY(fg_check_size("n", full->n));
+  TRY(fg_check_size("k", full->k));
+  if (full->kind != FG_DENSE) TRY(fg_check_size("groups", full->groups));
+  TRY(fg_check_size("group_align", full->group_align));
+  TRY(fg_check_size("expected_m", full->expected_m));
   if (full->sm_limit < 0) return fg_fail(FG_BAD_SIZE, "sm_limit is %d; it must be 0 (all) or more", full->sm_limit);
   if (full->flags & ~(unsigned)FG_NO_SPLIT_K)
     return fg_fail(FG_BAD_ENUM, "flags is 0x%x; the one flag of a problem is FG_NO_SPLIT_K = 0x%x", full->flags, FG_NO_SPLIT_K);
