@@ -2,7 +2,6 @@
  * group_values is followed, since it says how many scales there are. */
 #include "core.h"
 #include "extent.h"
-#include "fp8.h"
 #include "names.h"
 
 static fg_status check_enumerator(const char *name, int value, int last) {
