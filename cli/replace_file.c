@@ -113,7 +113,7 @@ static bool fail_directory(const char *path, char error[TENSOR_ERROR_BYTES]) {
 
 bool replace_file_possible(const char *path, char error[TENSOR_ERROR_BYTES]) {
   char target[PATH_BYTES], directory[PATH_BYTES];
-  mode_t mode;
+  mode_t mode = 0;
   if (!find_target(path, target, &mode, error)) return false;
   directory_of(target, directory);
   return access(directory, W_OK | X_OK) == 0 || fail_directory(path, error);
@@ -121,7 +121,7 @@ bool replace_file_possible(const char *path, char error[TENSOR_ERROR_BYTES]) {
 
 bool replace_file(const char *path, const struct part *parts, size_t count, char error[TENSOR_ERROR_BYTES]) {
   char target[PATH_BYTES];
-  mode_t mode;
+  mode_t mode = 0;
   if (!find_target(path, target, &mode, error)) return false;
   int descriptor = create_temporary(target);
   if (descriptor < 0) return fail_directory(path, error);
