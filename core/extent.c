@@ -40,13 +40,10 @@ bool fg_overlaps(const void *a, int64_t a_bytes, const void *b, int64_t b_bytes)
 
 bool fg_aligned(const void *pointer, int64_t bytes) { return (uintptr_t)pointer % (uintptr_t)bytes == 0; }
 
-/* Not fg_blocks(): it must not overflow for any size. */
-static int64_t blocks(int64_t elements) { return elements / FG_BLOCK_K + (elements % FG_BLOCK_K != 0); }
-
 void fg_scale_shape(fg_scaling scaling, int64_t rows, int64_t cols, int64_t *scale_rows, int64_t *scale_cols) {
   bool tensor = scaling == FG_TENSOR;
-  *scale_rows = tensor ? rows > 0 : scaling == FG_128X128 ? blocks(rows) : rows;
-  *scale_cols = tensor ? cols > 0 : blocks(cols);
+  *scale_rows = tensor ? rows > 0 : scaling == FG_128X128 ? fg_blocks(rows) : rows;
+  *scale_cols = tensor ? cols > 0 : fg_blocks(cols);
 }
 
 struct fg_array fg_data_array(const char *argument, const fg_operand *operand, int64_t matrices, int64_t rows, int64_t cols) {
@@ -72,7 +69,7 @@ struct fg_array fg_scale_array(const char *argument, const fg_operand *operand, 
                            .ld = operand->scale_ld,
                            .stride = operand->scale_stride,
                            .element_bytes = sizeof(float)};
-  if (transposed && array.cols <= INT64_MAX - 3) array.packed_ld = (array.cols + 3) / 4 * 4;
+  if (transposed) array.packed_ld = (array.cols + 3) / 4 * 4;
   return array;
 }
 

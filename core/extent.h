@@ -20,7 +20,8 @@ bool fg_strides_fit(int64_t matrices, int64_t stride, int64_t rows, int64_t ld, 
 bool fg_overlaps(const void *a, int64_t a_bytes, const void *b, int64_t b_bytes);
 bool fg_aligned(const void *pointer, int64_t bytes);
 
-/* The matrix of scales that belongs to a matrix [rows, cols] (cols along K): no scales if it has no elements. */
+/* The matrix of scales that belongs to a matrix [rows, cols] (cols along K), sizes that fg_check_size() takes: no scales if it has no
+ * elements. */
 void fg_scale_shape(fg_scaling scaling, int64_t rows, int64_t cols, int64_t *scale_rows, int64_t *scale_cols);
 
 /* One array of an argument: operand.data or operand.scale. */

@@ -61,8 +61,8 @@ struct bound {
 
 static fg_status bound_part(const struct fg_part *part, int64_t base, void *state) {
   const struct bound *to = state;
-  return fg_exact_bound(part, to->level, to->value ? to->value + base : NULL, to->bound ? to->bound + base : NULL, part->n,
-                        to->threads);
+  fg_exact_bound(part, to->level, to->value ? to->value + base : NULL, to->bound ? to->bound + base : NULL, part->n, to->threads);
+  return FG_OK;
 }
 
 fg_status fg_exact(fg_context *context, const fg_problem *problem, double *value, double *bound) {

@@ -167,7 +167,6 @@ static void multiply(const struct fg_part *part, const struct target *target, in
 
 void fg_exact_part(const struct fg_part *part, int threads) { multiply(part, NULL, threads); }
 
-fg_status fg_exact_bound(const struct fg_part *part, fg_level level, double *value, double *bound, int64_t ld, int threads) {
+void fg_exact_bound(const struct fg_part *part, fg_level level, double *value, double *bound, int64_t ld, int threads) {
   multiply(part, &(struct target){level, value, bound, ld}, threads);
-  return FG_OK;
 }

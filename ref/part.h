@@ -51,6 +51,6 @@ void fg_blas_part(const struct fg_part *part, int threads);
 size_t fg_blas_work_bytes(const struct fg_part *part, int threads);
 
 /* The exact value and the bound of fg_exact(), for `level`, into [m, n] arrays with row stride ld; either may be NULL. */
-fg_status fg_exact_bound(const struct fg_part *part, fg_level level, double *value, double *bound, int64_t ld, int threads);
+void fg_exact_bound(const struct fg_part *part, fg_level level, double *value, double *bound, int64_t ld, int threads);
 
 #endif
