@@ -25,6 +25,9 @@ static fg_status check_sizes(const fg_problem *full) {
   TRY(fg_check_size("group_align", full->group_align));
   TRY(fg_check_size("expected_m", full->expected_m));
   if (full->sm_limit < 0) return fg_fail(FG_BAD_SIZE, "sm_limit is %d; it must be 0 (all) or more", full->sm_limit);
+  if (full->split_k < 0) return fg_fail(FG_BAD_SIZE, "split_k is %d; it must be 0 (as the plan says) or more", full->split_k);
+  if (full->flags & FG_NO_SPLIT_K && full->split_k > 1)
+    return fg_fail(FG_BAD_SIZE, "split_k is %d; with FG_NO_SPLIT_K in flags it must be 0 or 1", full->split_k);
   if (full->flags & ~(unsigned)FG_NO_SPLIT_K)
     return fg_fail(FG_BAD_ENUM, "flags is 0x%x; the one flag of a problem is FG_NO_SPLIT_K = 0x%x", full->flags, FG_NO_SPLIT_K);
   return FG_OK;
@@ -79,6 +82,7 @@ static void fill_defaults(fg_problem *full) {
   if (full->bias.type == FG_DEFAULT_TYPE) full->bias.type = FG_FP32;
   if (full->a.scaling == FG_DEFAULT_SCALING) full->a.scaling = FG_1X128;
   if (full->b.scaling == FG_DEFAULT_SCALING) full->b.scaling = FG_128X128;
+  if (full->split_k == 0) full->split_k = 1;
   if (full->level == FG_BEST) full->level = full->flags & FG_NO_SPLIT_K ? FG_EXACT : FG_BLAS;
 }
 
@@ -170,6 +174,9 @@ fg_status fg_check_problem(const fg_context *context, const fg_problem *problem,
   fill_defaults(full);
   if (full->level == FG_BLAS && full->flags & FG_NO_SPLIT_K)
     return fg_fail(FG_UNSUPPORTED, "flags has FG_NO_SPLIT_K, but level is blas, where sgemm lets a row's bits depend on m");
+  if (full->split_k > 1 && full->level != FG_HOPPER)
+    return fg_fail(FG_UNSUPPORTED, "split_k is %d, but level is %s, which sums K in one range; level hopper can split it",
+                   full->split_k, fg_level_find(full->level)->name);
   if (full->kind != FG_DENSE && full->kind != FG_BATCHED) TRY(check_groups_are(full));
   TRY(check_factor("a", &full->a));
   TRY(check_factor("b", &full->b));

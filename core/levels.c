@@ -38,6 +38,8 @@ fg_level_function *fg_level_run(fg_level level) {
     return fg_exact_part;
   case FG_REFERENCE:
     return fg_reference_part;
+  case FG_HOPPER:
+    return fg_hopper_part;
   default:
     return NULL;
   }

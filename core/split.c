@@ -104,6 +104,7 @@ static fg_status run_part(const fg_problem *full, struct place place, fg_part_fu
       .d_type = full->d.type,
       .a_scale = scales_of(&full->a, g, place.row, place.block0),
       .b_scale = scales_of(&full->b, g, 0, place.block0),
+      .split_k = full->split_k,
   };
   return each(&part, (d_matrix * full->m + place.row) * full->n, state);
 }

@@ -196,7 +196,9 @@ typedef struct fg_problem {
   fg_level level;
   struct CUstream_st *stream; /**< of a CUDA context; NULL: the default stream. NULL in a CPU context */
   int sm_limit;               /**< use at most so many multiprocessors; 0: all. A CPU ignores it */
-  unsigned flags;             /**< FG_NO_SPLIT_K */
+  int split_k;    /**< K in so many ranges, summed apart and then added in order (docs/numerics.md); at most the blocks
+                                   of K count. 0: as the plan says, 1 in a CPU context. More than 1: FG_HOPPER */
+  unsigned flags; /**< FG_NO_SPLIT_K */
 } fg_problem;
 
 /** @}
@@ -290,6 +292,31 @@ FG_API fg_status fg_dequantize(fg_context *context, const fg_conversion *convers
  * @return as fg_dequantize(), and FG_BAD_ENUM for a scale that is not NULL.
  */
 FG_API fg_status fg_convert(fg_context *context, const fg_conversion *conversion);
+
+/** @}
+ * @name A Hopper tensor core's arithmetic
+ * @{ */
+
+/** How one step, a `wgmma` with k = 32, came to one output. Terms are multiples of 2^(exponent - 13), cut toward zero. */
+typedef struct fg_mma_step {
+  float product[32]; /**< a b, exact */
+  int32_t term[32];  /**< of the products */
+  float c;           /**< the accumulator before the step */
+  int32_t c_term;
+  int exponent; /**< the largest of a product, as the sum of its factors' exponents, or of c; zeros do not count */
+  int32_t sum;  /**< of all terms, exact. Terms, exponent and sum are 0 where all terms are zero or d is not finite */
+  float d;      /**< sum * 2^(exponent - 13), cut to 13 fraction bits: the accumulator after the step */
+} fg_mma_step;
+
+/**
+ * d = c + a · b as the tensor core's FP8 path gives it, in ceil(k / 32) steps of which each continues the one before; what is
+ * missing from the last counts as zero. a [k] and b [k] are FP8 codes, c is any FP32, NaN comes out as 0x7FFFFFFF. With k = 0,
+ * d is c. `steps` [ceil(k / 32)] gets every intermediate; NULL: none. Source: measured on an H100; docs/numerics.md has the
+ * definition and how it was checked. One after another and unscaled: the level FG_HOPPER is what multiplies matrices.
+ * @return FG_OK; FG_BAD_ENUM: a_type or b_type; FG_BAD_SIZE: k; FG_NULL_POINTER: a, b or d.
+ */
+FG_API fg_status fg_mma(fg_type a_type, const void *a, fg_type b_type, const void *b, int64_t k, float c, float *d,
+                        fg_mma_step *steps);
 
 /** @}
  * @name Levels, and what works here

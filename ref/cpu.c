@@ -1,4 +1,5 @@
 #include "cpu.h"
+#include "mma.h"
 #include "path.h"
 #include <omp.h>
 #include <stdatomic.h>
@@ -74,13 +75,22 @@ int fg_set_isa(enum fg_isa isa) {
   return 1;
 }
 
-const struct fg_path *fg_path(void) {
 #if defined(__x86_64__)
-  static const struct fg_path *const paths[] = {&fg_path_plain, &fg_path_avx2, &fg_path_avx512};
-  return paths[fg_isa()];
+#define PATHS(name)                                                                                                              \
+  { &name##_plain, &name##_avx2, &name##_avx512 }
 #else
-  return &fg_path_plain;
+#define PATHS(name)                                                                                                              \
+  { &name##_plain }
 #endif
+
+const struct fg_path *fg_path(void) {
+  static const struct fg_path *const paths[] = PATHS(fg_path);
+  return paths[fg_isa()];
+}
+
+const struct fg_mma_path *fg_mma_path(void) {
+  static const struct fg_mma_path *const paths[] = {&fg_mma_plain, &fg_mma_plain, &fg_mma_plain};
+  return paths[fg_isa()];
 }
 
 int fg_cpu_threads(void) { return omp_get_num_procs(); }

@@ -9,38 +9,41 @@
 
 enum { TILE = 32, LANES = 8 };
 
-/* A tile of D on its way: the value, and the sum of magnitudes |scale| * sum |a b|. */
+/* One operand's rows in one block of K, zero beyond its end. `size` is what a value counts for in the magnitude: |value|, but in
+ * the family hopper, whose terms are cut by exponents, a subnormal counts as if it were as large as its exponent says. */
+struct rows {
+  float value[TILE][FG_BLOCK_K], size[TILE][FG_BLOCK_K];
+};
+
+/* A tile of D on its way: the value, and the magnitude |scale| * sum of a's sizes times b's. */
 struct tile {
   double value[TILE][TILE], magnitude[TILE][TILE];
-  float a[TILE][FG_BLOCK_K], b[TILE][FG_BLOCK_K]; /* one block of K, decoded, zero beyond its end */
+  struct rows a, b;
 };
 
 typedef float float_lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
-typedef int64_t bit_lanes __attribute__((vector_size(LANES * sizeof(int64_t))));
 
-/* dot = sum a b, magnitude = sum |a b|, in an order of additions that does not depend on the instructions: lane l takes every
- * eighth product. FP64 holds the sum of a block of e4m3 products exactly. */
-static inline __attribute__((always_inline)) void dot_block(const float *a, const float *b, double *dot, double *magnitude) {
-  lanes sums = {0}, magnitudes = {0};
+/* The sum of a b, in an order of additions that does not depend on the instructions: lane l takes every eighth product. FP64 holds
+ * the sum of a block of e4m3 products exactly. */
+static inline __attribute__((always_inline)) double dot_block(const float *a, const float *b) {
+  lanes sums = {0};
   for (int k = 0; k < FG_BLOCK_K; k += LANES) {
     float_lanes a_values, b_values;
     memcpy(&a_values, a + k, sizeof a_values);
     memcpy(&b_values, b + k, sizeof b_values);
-    lanes products = __builtin_convertvector(a_values, lanes) * __builtin_convertvector(b_values, lanes);
-    sums += products;
-    magnitudes += (lanes)((bit_lanes)products & INT64_MAX);
+    sums += __builtin_convertvector(a_values, lanes) * __builtin_convertvector(b_values, lanes);
   }
-  *dot = *magnitude = 0;
-  for (int lane = 0; lane < LANES; lane++) *dot += sums[lane], *magnitude += magnitudes[lane];
+  double dot = 0;
+  for (int lane = 0; lane < LANES; lane++) dot += sums[lane];
+  return dot;
 }
 
 static inline __attribute__((always_inline)) void add_block(const struct fg_part *part, int64_t i0, int64_t rows, int64_t j0,
                                                             int64_t cols, int64_t block, struct tile *tile) {
   for (int64_t i = 0; i < rows; i++)
     for (int64_t j = 0; j < cols; j++) {
-      double dot, magnitude;
-      dot_block(tile->a[i], tile->b[j], &dot, &magnitude);
+      double dot = dot_block(tile->a.value[i], tile->b.value[j]), magnitude = dot_block(tile->a.size[i], tile->b.size[j]);
       float scale = fg_scale_at(&part->a_scale, i0 + i, block) * fg_scale_at(&part->b_scale, j0 + j, block);
       tile->value[i][j] += (double)scale * dot;
       tile->magnitude[i][j] += fabs((double)scale) * magnitude;
@@ -68,21 +71,34 @@ static add_block_function *chosen_add_block(void) {
   return add_block_plain;
 }
 
-static void decode_rows(fg_type type, const uint8_t *first, int64_t ld, int64_t rows, int64_t count, float (*to)[FG_BLOCK_K]) {
-  for (int64_t row = 0; row < rows; row++) {
-    fg_to_float(type, first + row * ld, to[row], count);
-    for (int64_t k = count; k < FG_BLOCK_K; k++) to[row][k] = 0;
+static void decode_rows(fg_type type, const uint8_t *first, int64_t ld, int64_t row_count, int64_t count, float smallest_size,
+                        struct rows *rows) {
+  for (int64_t row = 0; row < row_count; row++) {
+    fg_to_float(type, first + row * ld, rows->value[row], count);
+    for (int64_t k = count; k < FG_BLOCK_K; k++) rows->value[row][k] = 0;
+    for (int64_t k = 0; k < FG_BLOCK_K; k++) {
+      float size = fabsf(rows->value[row][k]);
+      rows->size[row][k] = size > 0 && size < smallest_size ? smallest_size : size;
+    }
   }
 }
 
-static void multiply_tile(const struct fg_part *part, int64_t i0, int64_t rows, int64_t j0, int64_t cols, struct tile *tile) {
+/* 2^(smallest exponent) in the family hopper. */
+static float smallest_size(fg_level level, fg_type type) {
+  return fg_level_is_hopper(level) ? type == FG_E5M2 ? 0x1p-14f : 0x1p-6f : 0;
+}
+
+static void multiply_tile(const struct fg_part *part, fg_level level, int64_t i0, int64_t rows, int64_t j0, int64_t cols,
+                          struct tile *tile) {
   add_block_function *add = chosen_add_block();
   for (int64_t i = 0; i < rows; i++)
     for (int64_t j = 0; j < cols; j++) tile->value[i][j] = tile->magnitude[i][j] = 0;
   for (int64_t block = 0; block < fg_blocks(part->k); block++) {
     int64_t k0 = block * FG_BLOCK_K, count = part->k - k0 < FG_BLOCK_K ? part->k - k0 : FG_BLOCK_K;
-    decode_rows(part->a_type, part->a + i0 * part->a_ld + k0, part->a_ld, rows, count, tile->a);
-    decode_rows(part->b_type, part->b + j0 * part->b_ld + k0, part->b_ld, cols, count, tile->b);
+    decode_rows(part->a_type, part->a + i0 * part->a_ld + k0, part->a_ld, rows, count, smallest_size(level, part->a_type),
+                &tile->a);
+    decode_rows(part->b_type, part->b + j0 * part->b_ld + k0, part->b_ld, cols, count, smallest_size(level, part->b_type),
+                &tile->b);
     add(part, i0, rows, j0, cols, block, tile);
   }
 }
@@ -110,16 +126,18 @@ static struct format format_of(fg_type type) {
   }
 }
 
-/* The largest legal |D - value| of a level of the family fp32, or of `exact` itself. Every step's rounding is charged at the
- * largest magnitude that the step can have come to. */
+/* The largest legal |D - value| of a level of either family, or of `exact` itself. Every step's rounding is charged at the largest
+ * magnitude that the step can have come to. */
 static double bound_of(const struct fg_part *part, fg_level level, double value, double magnitude, double c, double bias) {
   const double u = 0x1p-24, tiny = 0x1p-150, blocks = (double)fg_blocks(part->k);
-  double terms = (double)part->k + blocks + 2, error, largest = magnitude + fabs(c) + fabs(bias);
+  double terms = (fg_level_is_hopper(level) ? 0 : (double)part->k) + blocks + 2, error,
+         largest = magnitude + fabs(c) + fabs(bias);
   if (level == FG_EXACT) {
     error = terms * 0x1p-52 * largest + u * fabs(value) + tiny;
   } else {
     if (terms * u >= 1) return INFINITY;
     error = terms * u / (1 - terms * u) * magnitude + blocks * tiny;
+    if (fg_level_is_hopper(level)) error += 132 * 0x1p-13 * magnitude; /* a block's 4 steps, each of 32 cut terms and a cut sum */
     if (part->c) error += u * (fabs(value - bias) + error) + tiny;
     if (part->bias) error += u * (fabs(value) + error) + tiny;
   }
@@ -160,7 +178,7 @@ static void multiply(const struct fg_part *part, const struct target *target, in
     for (int64_t j0 = 0; j0 < part->n; j0 += TILE) {
       struct tile tile;
       int64_t rows = part->m - i0 < TILE ? part->m - i0 : TILE, cols = part->n - j0 < TILE ? part->n - j0 : TILE;
-      multiply_tile(part, i0, rows, j0, cols, &tile);
+      multiply_tile(part, target ? target->level : FG_EXACT, i0, rows, j0, cols, &tile);
       finish_tile(part, target, i0, rows, j0, cols, &tile);
     }
 }

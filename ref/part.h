@@ -6,6 +6,7 @@
 #define FG_PART_H
 
 #include "finegemm.h"
+#include <stdbool.h>
 
 enum { FG_BLOCK_K = 128 };
 
@@ -31,6 +32,7 @@ struct fg_part {
   int64_t a_ld, b_ld, c_ld, d_ld;
   fg_type a_type, b_type, c_type, bias_type, d_type; /* never FG_DEFAULT_TYPE */
   struct fg_scales a_scale, b_scale;
+  int split_k;   /* into how many ranges K is split: see fg_range_begin() */
   int64_t group; /* which of the problem's it is, for messages */
   void *work;    /* of a level that asks for it, aligned to 64 bytes */
 };
@@ -40,6 +42,13 @@ static inline int fg_team(int threads, int64_t pieces) { return pieces < threads
 
 static inline int64_t fg_blocks(int64_t k) { return (k + FG_BLOCK_K - 1) / FG_BLOCK_K; }
 
+/* Where K is split, blocks fg_range_begin(r) ... fg_range_begin(r + 1) - 1 are range r: as even as whole blocks can be, and never
+ * empty unless there are no blocks. Each range is summed from +0; then range 1, 2, ... are added to range 0 in FP32. */
+static inline int fg_ranges(int split_k, int64_t blocks) { return split_k > blocks ? (blocks > 0 ? (int)blocks : 1) : split_k; }
+static inline int64_t fg_range_begin(int range, int ranges, int64_t blocks) {
+  return blocks / ranges * range + blocks % ranges * range / ranges;
+}
+
 /* The last step of every FP32 level: D(i, j0 + t) = round(RN(RN(sum[t] + C) + bias)) for t < count. `sum` is overwritten. */
 void fg_finish_row(const struct fg_part *part, int64_t i, int64_t j0, int64_t count, float *sum);
 
@@ -48,7 +57,11 @@ void fg_finish_row(const struct fg_part *part, int64_t i, int64_t j0, int64_t co
 void fg_exact_part(const struct fg_part *part, int threads);
 void fg_reference_part(const struct fg_part *part, int threads);
 void fg_blas_part(const struct fg_part *part, int threads);
+void fg_hopper_part(const struct fg_part *part, int threads);
 size_t fg_blas_work_bytes(const struct fg_part *part, int threads);
+
+/* Whether a level's dot is the tensor core's. */
+static inline bool fg_level_is_hopper(fg_level level) { return level == FG_HOPPER || level >= FG_WGMMA; }
 
 /* The exact value and the bound of fg_exact(), for `level`, into [m, n] arrays with row stride ld; either may be NULL. */
 void fg_exact_bound(const struct fg_part *part, fg_level level, double *value, double *bound, int64_t ld, int threads);

@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -318,10 +319,19 @@ static void sizes_and_enumerators(void) {
   ACCEPTED(BATCHED, (p->bias.ld = -5));
 
   /* Legal elsewhere, or one day. */
-  static const char *const later[] = {"hopper", "naive", "shared", "wgmma", "tma", "pipeline", "persistent", "cluster", "full"};
-  for (int i = 0; i < 9; i++)
-    REFUSED(DENSE, TO_ALL, p->level = (fg_level)(FG_HOPPER + i), FG_UNSUPPORTED, "level is %s,", later[i]);
+  static const char *const later[] = {"naive", "shared", "wgmma", "tma", "pipeline", "persistent", "cluster", "full"};
+  for (int i = 0; i < 8; i++)
+    REFUSED(DENSE, TO_ALL, p->level = (fg_level)(FG_NAIVE + i), FG_UNSUPPORTED, "level is %s,", later[i]);
   REFUSED(DENSE, TO_ALL, (p->level = FG_BLAS, p->flags = FG_NO_SPLIT_K), FG_UNSUPPORTED, "FG_NO_SPLIT_K|blas");
+  static const fg_level whole[] = {FG_BEST, FG_EXACT, FG_REFERENCE, FG_BLAS};
+  for (int i = 0; i < 4; i++)
+    REFUSED(DENSE, TO_ALL, (p->level = whole[i], p->split_k = 2), FG_UNSUPPORTED, "split_k is 2, but level is|hopper");
+  REFUSED(DENSE, TO_ALL, (p->level = FG_HOPPER, p->split_k = -1), FG_BAD_SIZE, "split_k is -1;");
+  REFUSED(DENSE, TO_ALL, (p->level = FG_HOPPER, p->split_k = 2, p->flags = FG_NO_SPLIT_K), FG_BAD_SIZE,
+          "split_k is 2; with FG_NO_SPLIT_K");
+  ACCEPTED(DENSE, (p->level = FG_HOPPER, p->split_k = 1, p->flags = FG_NO_SPLIT_K));
+  ACCEPTED(DENSE, (p->level = FG_HOPPER, p->split_k = INT_MAX));
+  ACCEPTED(DENSE, (p->level = FG_REFERENCE, p->split_k = 1));
   REFUSED(DENSE, TO_ALL, p->d.type = FG_E4M3, FG_UNSUPPORTED, "d.type is FG_E4M3;");
   REFUSED(DENSE, TO_ALL, p->d.type = FG_E5M2, FG_UNSUPPORTED, "d.type is FG_E5M2;");
   REFUSED(DENSE, TO_ALL, (p->c = (fg_operand){0}, p->d.type = FG_E4M3), FG_UNSUPPORTED, "d.type is FG_E4M3;");
