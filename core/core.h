@@ -3,6 +3,7 @@
 #define FG_CORE_H
 
 #include "extent.h"
+#include "fail.h"
 #include "finegemm.h"
 #include "part.h"
 
@@ -13,9 +14,6 @@ struct fg_context {
   fg_device device;
   int threads;
 };
-
-/* message.c: puts the sentence where fg_message() finds it, and returns status. */
-fg_status fg_fail(fg_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* What a call does with D: whether its memory is to be there, apart from the inputs, and the groups and scales to be looked at. */
 enum fg_purpose { FG_TO_RUN, FG_TO_PREPARE, FG_TO_BOUND };

@@ -1,4 +1,4 @@
-#include "core.h"
+#include "fail.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,6 +32,11 @@ const char *fg_status_name(fg_status status) {
     NAME(FG_BAD_VALUE);
     NAME(FG_UNSUPPORTED);
     NAME(FG_OUT_OF_MEMORY);
+    NAME(FG_DRIVER_ERROR);
+    NAME(FG_COMPILE_ERROR);
+    NAME(FG_NOT_PREPARED);
+    NAME(FG_BAD_MEMORY);
+    NAME(FG_BAD_PLAN);
 #undef NAME
   }
   return "unknown status";

@@ -41,17 +41,22 @@ extern "C" {
 /** What a call came to. Values are never reused. */
 typedef enum fg_status {
   FG_OK = 0,
-  FG_NULL_POINTER = 1,  /**< a pointer that is needed is NULL */
-  FG_BAD_SIZE = 2,      /**< a size is negative, or the bytes of an array exceed what can be addressed */
-  FG_BAD_ENUM = 3,      /**< an enumerator or flag that does not exist, or that this argument does not take */
-  FG_BAD_STRIDE = 4,    /**< rows, columns or matrices of one array would overlap */
-  FG_MISALIGNED = 5,    /**< a pointer is not a multiple of its element's size */
-  FG_OVERLAP = 6,       /**< an output shares bytes with another argument, or its matrices lie between the other's */
-  FG_BAD_SCALE = 7,     /**< a scale that is used is NaN or infinite (seen in host memory only) */
-  FG_BAD_GROUPS = 8,    /**< groups out of order or out of range (seen in host memory only) */
-  FG_BAD_VALUE = 9,     /**< a value to be quantised is NaN or infinite (seen in host memory only) */
-  FG_UNSUPPORTED = 10,  /**< legal, but not by this level, context or version; never a wrong result instead */
-  FG_OUT_OF_MEMORY = 11 /**< the host has no memory for the work space */
+  FG_NULL_POINTER = 1,   /**< a pointer that is needed is NULL */
+  FG_BAD_SIZE = 2,       /**< a size is negative, or the bytes of an array exceed what can be addressed */
+  FG_BAD_ENUM = 3,       /**< an enumerator or flag that does not exist, or that this argument does not take */
+  FG_BAD_STRIDE = 4,     /**< rows, columns or matrices of one array would overlap */
+  FG_MISALIGNED = 5,     /**< a pointer is not a multiple of its element's size */
+  FG_OVERLAP = 6,        /**< an output shares bytes with another argument, or its matrices lie between the other's */
+  FG_BAD_SCALE = 7,      /**< a scale that is used is NaN or infinite (seen in host memory only) */
+  FG_BAD_GROUPS = 8,     /**< groups out of order or out of range (seen in host memory only) */
+  FG_BAD_VALUE = 9,      /**< a value to be quantised is NaN or infinite (seen in host memory only) */
+  FG_UNSUPPORTED = 10,   /**< legal, but not by this level, context or version; never a wrong result instead */
+  FG_OUT_OF_MEMORY = 11, /**< the host has no memory for the work space, or the device none */
+  FG_DRIVER_ERROR = 12,  /**< the CUDA driver refused something; fg_message() has its words */
+  FG_COMPILE_ERROR = 13, /**< a kernel does not compile; fg_message() has the compiler's first error */
+  FG_NOT_PREPARED = 14,  /**< the stream is being captured and the kernel is not loaded: call fg_prepare() before */
+  FG_BAD_MEMORY = 15,    /**< memory that the context's device cannot reach, as a host pointer given to a CUDA context */
+  FG_BAD_PLAN = 16       /**< a plan that the problem, the kernel or the device does not admit */
 } fg_status;
 
 /** The status's name, as "FG_BAD_SIZE"; "unknown status" for a value that is none. Never NULL, static. */

@@ -27,7 +27,7 @@ rule 'file names are unique in the tree, but for those that tools look for in a 
 
 rule 'ref/ includes only ref/ and the public header' "$(includes "finegemm.h|$(headers ref)" ref)"
 rule 'core/ includes only core/, ref/, gpu/ and the public header' "$(includes "finegemm.h|$(headers core ref gpu)" core)"
-rule 'gpu/ includes only gpu/ and the public header' "$(includes "finegemm.h|$(headers gpu)" gpu)"
+rule 'gpu/ includes only gpu/, fail.h and the public header' "$(includes "finegemm.h|fail.h|$(headers gpu)" gpu)"
 rule 'cli/ includes only cli/ and the public header' "$(includes "finegemm.h|$(headers cli)" cli)"
 rule 'lessons and examples include only the public header' "$(includes 'finegemm.h' lessons examples)"
 

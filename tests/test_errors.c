@@ -727,11 +727,12 @@ Test(errors, the_table) {
 /* --- Names and messages */
 
 Test(errors, every_status_has_a_name) {
-  static const char *const names[] = {"FG_OK",         "FG_NULL_POINTER", "FG_BAD_SIZE",    "FG_BAD_ENUM",
-                                      "FG_BAD_STRIDE", "FG_MISALIGNED",   "FG_OVERLAP",     "FG_BAD_SCALE",
-                                      "FG_BAD_GROUPS", "FG_BAD_VALUE",    "FG_UNSUPPORTED", "FG_OUT_OF_MEMORY"};
-  for (int status = 0; status <= FG_OUT_OF_MEMORY; status++) cr_assert_str_eq(fg_status_name((fg_status)status), names[status]);
-  cr_assert_str_eq(fg_status_name(NO_SUCH(fg_status, 12)), "unknown status");
+  static const char *const names[] = {
+      "FG_OK",           "FG_NULL_POINTER",  "FG_BAD_SIZE",     "FG_BAD_ENUM",   "FG_BAD_STRIDE",  "FG_MISALIGNED",
+      "FG_OVERLAP",      "FG_BAD_SCALE",     "FG_BAD_GROUPS",   "FG_BAD_VALUE",  "FG_UNSUPPORTED", "FG_OUT_OF_MEMORY",
+      "FG_DRIVER_ERROR", "FG_COMPILE_ERROR", "FG_NOT_PREPARED", "FG_BAD_MEMORY", "FG_BAD_PLAN"};
+  for (int status = 0; status <= FG_BAD_PLAN; status++) cr_assert_str_eq(fg_status_name((fg_status)status), names[status]);
+  cr_assert_str_eq(fg_status_name(NO_SUCH(fg_status, 17)), "unknown status");
   cr_assert_str_eq(fg_status_name(NO_SUCH(fg_status, -1)), "unknown status");
 }
 
