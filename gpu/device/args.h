@@ -1,0 +1,30 @@
+/* What a kernel is told, by value: one struct for the host's C11 and the device. Every default is filled in, strides and leading
+ * dimensions are in elements, and the stride of what all groups share is 0. */
+#ifndef FG_ARGS_H
+#define FG_ARGS_H
+
+/* [rows, cols] matrices, `stride` apart. data NULL: there is none. */
+struct fg_matrix {
+  const void *data;
+  long long ld, stride;
+};
+
+/* scale(row, block) of matrix i = data[i * stride + (row >> row_shift) * row_stride + block * block_stride]; 128 rows share one where
+ * row_shift is 7, and none where it is 0. */
+struct fg_scale_args {
+  const float *data;
+  long long row_stride, block_stride, stride;
+  int row_shift;
+};
+
+/* The enumerators are the public header's. */
+struct fg_args {
+  long long m, n, k, groups, group_align;
+  struct fg_matrix a, b, c, bias, d;
+  struct fg_scale_args a_scale, b_scale;
+  const void *group_values;
+  int kind, group_by, group_values_are_int64;
+  int c_type, bias_type, d_type;
+};
+
+#endif
