@@ -29,7 +29,7 @@ struct command {
 };
 
 extern const struct command command_levels, command_doctor, command_quantize, command_gemm, command_compare, command_inspect,
-    command_demo, command_lesson;
+    command_explain, command_demo, command_lesson;
 
 /* say.c: messages, memory that lives until the process ends, time. */
 void set_program(const char *name); /* what messages begin with */
@@ -64,6 +64,8 @@ void json_print(json_t *object); /* takes the reference */
   { "json", '\0', POPT_ARG_NONE, &(json), 0, "print one JSON object", NULL }
 #define OPTION_THREADS(threads)                                                                                                  \
   { "threads", '\0', POPT_ARG_STRING, &(threads), 0, "use at most N threads (default: all)", "N" }
+#define OPTION_SPLIT_K(split_k)                                                                                                  \
+  { "split-k", '\0', POPT_ARG_STRING, &(split_k), 0, "sum K in N ranges, then add these (level hopper; default: 1)", "N" }
 
 /* Reads the options and up to `most` other arguments, which must be at least `least`; returns how many. Handles --help. */
 int parse(const struct command *command, int argc, const char **argv, struct poptOption *options, int least, int most,
@@ -76,7 +78,9 @@ const char *level_name(fg_level level);
 const char *scaling_name(fg_scaling scaling); /* "1x128" */
 const char *type_name(fg_type type);          /* as safetensors has it: "F8_E4M3" */
 int64_t type_bytes(fg_type type);
-int threads_option(const char *count); /* 0 for NULL: all */
+int64_t number_option(const char *option, const char *number, int64_t least, int64_t most); /* `least` for NULL */
+int threads_option(const char *count);                                                      /* 0 for NULL: all */
+int split_k_option(const char *count);                                                      /* 1 for NULL */
 fg_context *make_context(int threads);
 
 /* operands.c: matrices of files, ready for the library. */
@@ -110,6 +114,7 @@ struct factor {
   fg_operand fp8; /* packed */
 };
 struct factor factor_find(const char *spec);
+json_t *json_factor(const struct factor *factor);
 void require_same_k(const struct factor *a, const struct factor *b);
 void factor_load(fg_context *context, struct factor *factor, fg_scaling asked, fg_scaling otherwise, fg_type type);
 
@@ -141,7 +146,13 @@ struct multiplication {
   }
 fg_problem read_problem(fg_context *context, struct multiplication *of);
 
-/* panels.c: long calls in pieces, for the line of progress. The pieces follow from the problem alone: so do the bits. */
+/* panels.c: parts of a problem, and long calls in pieces, for the line of progress. The pieces follow from the problem alone: so do
+ * the bits. */
+
+/* An operand's rows from `first`; if there are more than one, `first` is a multiple of 128 where the scaling is 128x128. */
+fg_operand rows_of(const fg_operand *operand, int64_t first, int64_t k);
+/* Rows of D from `first`, which are rows of A; or along n columns of D, which are rows of B. */
+fg_problem panel_of(const fg_problem *problem, bool along_n, int64_t first, int64_t count);
 double multiply(fg_context *context, const fg_problem *problem, const char *what); /* returns seconds */
 
 /* How D compares with fg_exact(). An element is outside unless error <= bound. */

@@ -107,12 +107,10 @@ static void read_rows(fg_context *context, const struct side *side, int64_t firs
     return;
   }
   for (int64_t row = first; row < first + count; row++) { /* one by one, for blocks of scales do not begin everywhere */
-    int64_t blocks = blocks_of(side->k);
-    fg_operand from = side->fp8;
-    from.data = (const char *)from.data + row * side->k;
-    from.scale += from.scaling == FG_TENSOR ? 0 : from.scaling == FG_1X128 ? row * blocks : row / BLOCK * blocks;
-    fg_conversion conversion = {
-        .rows = 1, .cols = side->k, .from = from, .to = {.data = out + (row - first) * side->k, .type = FG_FP32}};
+    fg_conversion conversion = {.rows = 1,
+                                .cols = side->k,
+                                .from = rows_of(&side->fp8, row, side->k),
+                                .to = {.data = out + (row - first) * side->k, .type = FG_FP32}};
     require(fg_dequantize(context, &conversion), side->name);
   }
 }
@@ -170,16 +168,21 @@ static double time_level(fg_context *context, const fg_problem *problem, const c
   return best;
 }
 
+/* The level's D, NULL if it did not run. */
+static const float *d_of(const struct level_result *results, int count, fg_level level) {
+  for (int i = 0; i < count; i++)
+    if (results[i].info->level == level) return results[i].d;
+  return NULL;
+}
+
 static const char *compare_with_twin(const struct level_result *results, int count, const struct level_result *own,
                                      int64_t elements) {
   const fg_level_info *info = own->info;
   if (info->twin == FG_EXACT) return "within bound";
   if (info->twin == info->level) return "defines them";
-  for (int i = 0; i < count; i++)
-    if (results[i].info->level == info->twin)
-      return memcmp(results[i].d, own->d, (size_t)elements * sizeof *own->d) == 0 ? text("= %s", level_name(info->twin))
-                                                                                  : "differ";
-  return text("%s did not run", level_name(info->twin));
+  const float *d = d_of(results, count, info->twin);
+  if (!d) return text("%s did not run", level_name(info->twin));
+  return memcmp(d, own->d, (size_t)elements * sizeof *d) == 0 ? text("= %s", level_name(info->twin)) : "differ";
 }
 
 static int run_levels(fg_context *context, const struct layer *layer, struct level_result results[MOST_LEVELS]) {
@@ -340,6 +343,32 @@ static void print_levels(const struct layer *layer, const struct level_result *r
   if (missing) printf("; 'finegemm levels' says why)\n");
 }
 
+/* How far the level hopper, which is what an H100 gives, is from reference. */
+struct prediction {
+  int64_t differing; /* elements, in their bits */
+  double rms;        /* of the difference, relative to reference's */
+};
+
+static struct prediction predict(const struct level_result *results, int count, int64_t elements) {
+  const float *hopper = d_of(results, count, FG_HOPPER), *reference = d_of(results, count, FG_REFERENCE);
+  struct prediction prediction = {0};
+  double error = 0, square = 0;
+  for (int64_t i = 0; i < elements; i++) {
+    double difference = (double)hopper[i] - (double)reference[i];
+    prediction.differing += memcmp(&hopper[i], &reference[i], sizeof *hopper) != 0;
+    error += difference * difference;
+    square += (double)reference[i] * (double)reference[i];
+  }
+  prediction.rms = error == 0 ? 0 : sqrt(error / square);
+  return prediction;
+}
+
+static void print_prediction(const struct prediction *prediction, int64_t elements) {
+  printf(
+      "\nhopper is what an H100 gives, bit for bit: %.3g %% of D's elements differ from reference's, by %.2g of their size (RMS).\n",
+      100 * (double)prediction->differing / (double)elements, prediction->rms);
+}
+
 static void print_scalings(const struct layer *layer, const struct scaling_result *results, int scalings, int64_t rows) {
   const char *const headings[] = {"scales", "all of D", "median row", "worst row"};
   struct table *table = table_begin("lrrr", headings);
@@ -367,7 +396,8 @@ static void print_verdict(bool right, const struct scaling_result *results, int 
 }
 
 static json_t *json_of(const struct layer *layer, const struct level_result *levels, int level_count,
-                       const struct scaling_result *scalings, int scaling_count, int64_t rows) {
+                       const struct prediction *prediction, const struct scaling_result *scalings, int scaling_count,
+                       int64_t rows) {
   json_t *list = json_array(), *tried = scaling_count ? json_array() : json_null();
   for (int i = 0; i < level_count; i++) {
     const struct verdict *v = &levels[i].verdict;
@@ -380,8 +410,10 @@ static json_t *json_of(const struct layer *layer, const struct level_result *lev
     json_array_append_new(tried, json_pack("{ss ss sf sf sf}", "scaling_x", scaling_name(scalings[s].x_scaling), "scaling_w",
                                            scaling_name(scalings[s].w_scaling), "error", scalings[s].error, "median_row",
                                            scalings[s].median_row, "worst_row", scalings[s].worst_row));
-  return json_pack("{so so sI sI sI so so sI}", "x", json_text(layer->x.name), "w", json_text(layer->w.name), "m", layer->x.rows,
-                   "n", layer->w.rows, "k", layer->x.k, "levels", list, "scalings", tried, "scaling_rows", rows);
+  json_t *hopper = json_pack("{sI so}", "differing", prediction->differing, "rms", json_number(prediction->rms));
+  return json_pack("{so so sI sI sI so so so sI}", "x", json_text(layer->x.name), "w", json_text(layer->w.name), "m",
+                   layer->x.rows, "n", layer->w.rows, "k", layer->x.k, "levels", list, "hopper_beside_reference", hopper,
+                   "scalings", tried, "scaling_rows", rows);
 }
 
 static void parse_size(const char *size, int64_t *m, int64_t *n, int64_t *k) {
@@ -414,12 +446,16 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   int level_count = run_levels(context, &layer, levels);
   bool right = true;
   for (int i = 0; i < level_count; i++) right = right && levels[i].verdict.outside == 0 && strcmp(levels[i].bits, "differ") != 0;
-  if (!json) print_levels(&layer, levels, level_count);
+  struct prediction prediction = predict(levels, level_count, layer.x.rows * layer.w.rows);
+  if (!json) {
+    print_levels(&layer, levels, level_count);
+    print_prediction(&prediction, layer.x.rows * layer.w.rows);
+  }
   struct scaling_result scalings[MOST_SCALINGS];
   int scaling_count = choose_scalings(&layer, scalings);
   int64_t rows = scaling_count ? try_scalings(context, &layer, threads, scalings, scaling_count) : 0;
   if (json) {
-    json_t *object = json_of(&layer, levels, level_count, scalings, scaling_count, rows);
+    json_t *object = json_of(&layer, levels, level_count, &prediction, scalings, scaling_count, rows);
     json_object_set_new(object, "passes", json_boolean(right));
     json_print(object);
   } else {

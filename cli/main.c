@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct command *const commands[] = {&command_levels,  &command_doctor,  &command_quantize, &command_gemm,
-                                                 &command_compare, &command_inspect, &command_demo,     &command_lesson};
+static const struct command *const commands[] = {&command_levels,  &command_doctor,  &command_quantize,
+                                                 &command_gemm,    &command_compare, &command_explain,
+                                                 &command_inspect, &command_demo,    &command_lesson};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(void) {

@@ -219,6 +219,11 @@ void factor_load(fg_context *context, struct factor *factor, fg_scaling asked, f
                          factor->source.spec);
 }
 
+json_t *json_factor(const struct factor *factor) {
+  return json_pack("{so ss ss sb}", "source", json_text(factor->source.spec), "type", type_name(factor->fp8.type), "scaling",
+                   scaling_name(factor->fp8.scaling), "quantized", factor->quantised);
+}
+
 fg_problem read_problem(fg_context *context, struct multiplication *of) {
   if (!of->a_spec) fail(BAD_USAGE, "--a is missing; it names the file of A [m, k]");
   if (!of->b_spec) fail(BAD_USAGE, "--b is missing; it names the file of B [n, k]");

@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,15 +108,25 @@ const char *type_name(fg_type type) {
 
 int64_t type_bytes(fg_type type) { return type == FG_FP32 ? 4 : type == FG_BF16 || type == FG_FP16 ? 2 : 1; }
 
+/* `rule` is what the message adds. */
+static int64_t number_by_rule(const char *option, const char *number, int64_t least, int64_t most, const char *rule) {
+  if (!number) return least;
+  char *end;
+  long long value = strtoll(number, &end, 10);
+  if (end == number || *end || value < least || value > most) fail(BAD_USAGE, "%s is '%s'; it must be %s", option, number, rule);
+  return value;
+}
+
+int64_t number_option(const char *option, const char *number, int64_t least, int64_t most) {
+  return number_by_rule(option, number, least, most, text("from %" PRId64 " to %" PRId64, least, most));
+}
+
 int threads_option(const char *count) {
   enum { MOST_THREADS = 4096 };
-  if (!count) return 0;
-  char *end;
-  long threads = strtol(count, &end, 10);
-  if (end == count || *end || threads < 0 || threads > MOST_THREADS)
-    fail(BAD_USAGE, "--threads is '%s'; it must be from 1 to %d, or 0 for all", count, MOST_THREADS);
-  return (int)threads;
+  return (int)number_by_rule("--threads", count, 0, MOST_THREADS, text("from 1 to %d, or 0 for all", MOST_THREADS));
 }
+
+int split_k_option(const char *count) { return (int)number_option("--split-k", count, 1, INT_MAX); }
 
 fg_context *make_context(int threads) {
   static fg_context *context;

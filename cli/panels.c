@@ -2,16 +2,15 @@
 
 #include <math.h>
 
-/* `count` of the operand's rows from `first`, a multiple of 128 where the scaling is 128x128. */
-static fg_operand rows_of(const fg_operand *operand, int64_t first, int64_t k) {
+fg_operand rows_of(const fg_operand *operand, int64_t first, int64_t k) {
   fg_operand part = *operand;
   if (part.data) part.data = (const char *)operand->data + first * operand->ld * type_bytes(operand->type);
-  if (operand->scale) part.scale += scale_count(operand->scaling, first, k) - (operand->scaling == FG_TENSOR);
+  if (operand->scale && operand->scaling != FG_TENSOR)
+    part.scale += (operand->scaling == FG_1X128 ? first : first / BLOCK) * blocks_of(k);
   return part;
 }
 
-/* Rows of D from `first`, which are rows of A; or columns of D, which are rows of B. */
-static fg_problem panel_of(const fg_problem *problem, bool along_n, int64_t first, int64_t count) {
+fg_problem panel_of(const fg_problem *problem, bool along_n, int64_t first, int64_t count) {
   fg_problem panel = *problem;
   int64_t offset = along_n ? first : first * problem->d.ld, c_offset = along_n ? first : first * problem->c.ld;
   if (panel.d.data) panel.d.data = (char *)problem->d.data + offset * type_bytes(problem->d.type);
@@ -33,7 +32,7 @@ static int64_t panel_length(int64_t length, double products_each, double product
 }
 
 double multiply(fg_context *context, const fg_problem *problem, const char *what) {
-  bool along_n = problem->n > problem->m, slow = problem->level == FG_EXACT || problem->level == FG_REFERENCE;
+  bool along_n = problem->n > problem->m, slow = problem->level != FG_BLAS;
   int64_t all = along_n ? problem->n : problem->m, other = along_n ? problem->m : problem->n;
   int64_t length = panel_length(all, (double)other * (double)problem->k, slow ? 0x1p31 : 0x1p36);
   double start = seconds_now();
