@@ -10,11 +10,11 @@ install(EXPORT finegemm-shared NAMESPACE finegemm:: DESTINATION ${package})
 install(EXPORT finegemm-static NAMESPACE finegemm:: DESTINATION ${package})
 configure_package_config_file(cmake/finegemm-config.cmake.in finegemm-config.cmake INSTALL_DESTINATION ${package})
 write_basic_package_version_file(finegemm-config-version.cmake COMPATIBILITY SameMinorVersion)
-install(FILES cmake/openblas.cmake ${PROJECT_BINARY_DIR}/finegemm-config.cmake ${PROJECT_BINARY_DIR}/finegemm-config-version.cmake
-        DESTINATION ${package})
+install(FILES cmake/openblas.cmake cmake/libmd.cmake ${PROJECT_BINARY_DIR}/finegemm-config.cmake
+              ${PROJECT_BINARY_DIR}/finegemm-config-version.cmake DESTINATION ${package})
 
 # OpenBLAS stands in Libs.private and not in Requires.private: Debian's openblas.pc asks a static link for libgfortran, which is
-# needed only where OpenBLAS itself is linked statically.
+# needed only where OpenBLAS itself is linked statically. libmd stands beside it: a user of the shared form need not have it.
 foreach(folder LIBDIR INCLUDEDIR) # an absolute folder, as some distributions give, does not move with the prefix
   if(IS_ABSOLUTE "${CMAKE_INSTALL_${folder}}")
     set(FG_PC_${folder} "${CMAKE_INSTALL_${folder}}")
@@ -24,6 +24,7 @@ foreach(folder LIBDIR INCLUDEDIR) # an absolute folder, as some distributions gi
 endforeach()
 file(RELATIVE_PATH FG_PREFIX_FROM_PC ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 list(JOIN FG_OPENBLAS_FLAGS " " FG_OPENBLAS_FLAGS)
+list(JOIN FG_LIBMD_FLAGS " " FG_LIBMD_FLAGS)
 if(CMAKE_DL_LIBS)
   set(FG_DL_FLAGS -l${CMAKE_DL_LIBS})
 endif()
