@@ -170,18 +170,33 @@ Test(lessons, pages_name_tests_that_exist) {
   names_tests_that_exist(FG_SOURCE_DIR "/docs/numerics.md");
 }
 
+/* A block of columns of what a lesson prints for its picture; two empty lines end a block. */
+static int read_block(const char *text, int block, int columns, double table[ROWS][COLUMNS]) {
+  for (; block > 0; block--) {
+    text = strstr(text, "\n\n\n");
+    cr_assert_not_null(text, "%d blocks are missing", block);
+    text += 3;
+  }
+  int rows = 0;
+  for (; *text && *text != '\n'; rows++) {
+    cr_assert_lt(rows, ROWS);
+    for (int c = 0; c < columns; c++) {
+      char *end;
+      table[rows][c] = strtod(text, &end);
+      text = end;
+    }
+    cr_assert_eq(*text, '\n', "a block has other than %d columns", columns);
+    text++;
+  }
+  cr_assert_gt(rows, 0);
+  return rows;
+}
+
 /* The first block of columns of what `name --plot` prints. */
 static int read_columns(const char *name, int columns, double table[ROWS][COLUMNS]) {
-  char *text = run(name, "--plot", 0), *at = text;
-  int rows = 0;
-  for (; *at && *at != '\n'; rows++) {
-    cr_assert_lt(rows, ROWS);
-    for (int c = 0; c < columns; c++) table[rows][c] = strtod(at, &at);
-    cr_assert_eq(*at, '\n', "%s --plot prints other than %d columns", name, columns);
-    at++;
-  }
+  char *text = run(name, "--plot", 0);
+  const int rows = read_block(text, 0, columns, table);
   free(text);
-  cr_assert_gt(rows, 0);
   return rows;
 }
 
@@ -252,4 +267,84 @@ Test(lessons, lesson_2_shows_what_its_page_says) {
   char *text = run("02_scaling", "", 0);
   cr_expect_not_null(strstr(text, "\n0 elements of D further from fg_exact()'s value than its bound\n"));
   free(text);
+}
+
+/* What the last table of lesson 3 says of a kind of data. */
+struct verdict {
+  double error, missing_cosine;
+  int outside, same;
+};
+
+static struct verdict read_verdict(const char *page, const char *kind, const char *level) {
+  struct verdict verdict;
+  char begin[64];
+  snprintf(begin, sizeof begin, "\n%-12s%14s", kind, level);
+  const char *at = strstr(page, begin);
+  cr_assert_not_null(at, "lesson 3 does not judge %s, %s", kind, level);
+  cr_assert_eq(
+      sscanf(at + strlen(begin), "%lf %% %lf %d %d", &verdict.error, &verdict.missing_cosine, &verdict.outside, &verdict.same),
+      4);
+  return verdict;
+}
+
+/* Lesson 3: a block of columns k, truth, one level, two levels of a sum of 1/256; then for each kind of data a block of columns k,
+ * error with one level, and with chains of 32, 64, 128, 256, 512, 1024. */
+Test(lessons, lesson_3_shows_what_its_page_says) {
+  enum { ONE = 1, FIRST_CHAIN = 2, TWO = 4, LAST_CHAIN = 7, BELL = 1, POSITIVE = 2, CANCELLING = 3 };
+  static const double worst_of_two[] = {0, 1e-5, 6.7e-4, 1.6e-4};
+  double table[ROWS][COLUMNS];
+  char *text = run("03_accumulation", "--plot", 0);
+  int rows = read_block(text, 0, 4, table);
+  cr_expect_eq(table[rows - 1][0], 32768);
+  for (int row = 0; row < rows; row++) {
+    cr_expect_eq(table[row][1], table[row][0] / 256);
+    cr_expect_eq(table[row][2], fmin(table[row][1], 64), "one level makes %g of %g", table[row][2], table[row][1]);
+    cr_expect_eq(table[row][3], table[row][1], "two levels make %g of %g", table[row][3], table[row][1]);
+  }
+  for (int kind = BELL; kind <= CANCELLING; kind++) {
+    rows = read_block(text, kind, 8, table);
+    cr_assert_eq(rows, 10);
+    cr_expect_eq(table[0][0], 128);
+    for (int row = 0; row < rows; row++) {
+      const double *errors = table[row];
+      cr_expect(errors[TWO] <= worst_of_two[kind], "kind %d, two levels: %g at k = %g", kind, errors[TWO], errors[0]);
+      if (kind == POSITIVE) {
+        cr_expect(fabs(errors[TWO] - 6e-4) <= 0.6e-4, "positive data, two levels: %g at k = %g", errors[TWO], errors[0]);
+        cr_expect(row == 0 || errors[ONE] > 1.4 * table[row - 1][ONE], "one level's error stays, at k = %g", errors[0]);
+      }
+    }
+    const double *last = table[rows - 1];
+    cr_expect_eq(last[0], 65536);
+    for (int chain = FIRST_CHAIN; chain < LAST_CHAIN; chain++)
+      cr_expect_lt(last[chain], last[chain + 1], "kind %d: a chain of %d makes the larger error", kind, 1 << (chain + 3));
+    cr_expect_lt(last[LAST_CHAIN], last[ONE]);
+    cr_expect(20 * last[TWO] < last[ONE], "kind %d: two levels buy only %g / %g", kind, last[ONE], last[TWO]);
+    if (kind == POSITIVE) {
+      const double bf16 = 0x1p-8;
+      cr_expect(fabs(table[5][ONE] - 0.07) <= 0.005 && fabs(last[ONE] - 0.53) <= 0.005);
+      cr_expect(fabs(bf16 / last[TWO] - 6) <= 0.5 && fabs(bf16 / last[TWO + 1] - 2) <= 0.2 && last[TWO + 2] > bf16);
+    }
+  }
+  free(text);
+  page_says("03_accumulation", "it stays at 6e-4, 0.06 %, from 128 to 65536");
+  page_says("03_accumulation", "lose 7 % at K = 4096 and 53 % at 65536");
+  page_says("03_accumulation", "chains of 128 make a sixth of that; of 256, half; of 512, more than all of it");
+
+  char *page = read_file(path_of("%s/lessons/03_accumulation.md", FG_SOURCE_DIR)); /* its numbers are the program's, see above */
+  cr_expect_not_null(strstr(page, "\n   32768         128          64         128\n"));
+  cr_expect_not_null(strstr(page, "\nA step from 64: in units of 2^-7, 8192 and 32 times 0 make 8192, which is 64\n"));
+  static const char *const kinds[] = {"bell-shaped", "positive", "cancelling"};
+  for (int kind = 0; kind < 3; kind++) {
+    const struct verdict one = read_verdict(page, kinds[kind], "one level"), two = read_verdict(page, kinds[kind], "two levels");
+    cr_expect(one.same == 0 && two.same == 16, "%s: the bits do not tell", kinds[kind]);
+    cr_expect(two.outside == 0 && one.outside == (kind + 1 == POSITIVE ? 16 : 0));
+    cr_expect(one.error > 20 * two.error && one.missing_cosine > two.missing_cosine);
+  }
+  const struct verdict positive = read_verdict(page, "positive", "one level");
+  cr_expect(positive.error > 50 && positive.missing_cosine < 1e-5);
+  page_says("03_accumulation", "1 - cosine is 3.9e-06, where 1e-3 is a limit in use");
+  page_says("03_accumulation", "in 16 of 16 outputs");
+  cr_expect(fabs(read_verdict(page, "cancelling", "one level").error - 78) <= 0.5);
+  page_says("03_accumulation", "it may be wrong by 78 % of itself, and legal");
+  free(page);
 }
