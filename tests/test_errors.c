@@ -704,6 +704,57 @@ static void contexts(void) {
   cases += 10;
 }
 
+/* fg_mma(), which has no context. */
+static void tensor_core(void) {
+  const fg_type e4m3 = FG_E4M3, e5m2 = FG_E5M2;
+  const void *a, *b;
+  float *d;
+  fg_mma_step *steps;
+#define MMA(a_type, b_type, k, change, status, ...)                                                                              \
+  do {                                                                                                                           \
+    fill_arena();                                                                                                                \
+    a = at(AT_A), b = at(AT_B), d = at(AT_D), steps = at(AT_SPARE);                                                              \
+    change;                                                                                                                      \
+    memcpy(&before, &arena, sizeof arena);                                                                                       \
+    cases += status != FG_OK;                                                                                                    \
+    expect(__LINE__, "fg_mma", fg_mma(a_type, a, b_type, b, k, 1.5f, d, steps), status, __VA_ARGS__);                            \
+  } while (0)
+  static const fg_type none[] = {FG_BF16, FG_FP16, FG_FP32, NO_SUCH(fg_type, 6), NO_SUCH(fg_type, -1), NO_SUCH(fg_type, 99)};
+  static const char *const none_names[] = {"3 (FG_BF16)", "4 (FG_FP16)", "5 (FG_FP32)", "6 (none)", "-1 (none)", "99 (none)"};
+  for (int i = 0; i < 6; i++)
+    for (int64_t k = 0; k <= 100; k += 100) {
+      char fragments[128];
+      snprintf(fragments, sizeof fragments, "a_type is %s;|FG_E4M3 or FG_E5M2", none_names[i]);
+      MMA(none[i], e4m3, k, (void)0, FG_BAD_ENUM, fragments);
+      MMA(none[i], none[i], k, (void)0, FG_BAD_ENUM, fragments);
+      fragments[0] = 'b';
+      MMA(e5m2, none[i], k, (void)0, FG_BAD_ENUM, fragments);
+      MMA(FG_DEFAULT_TYPE, none[i], k, (void)0, FG_BAD_ENUM, fragments);
+    }
+  MMA(e4m3, e4m3, -1, (void)0, FG_BAD_SIZE, "k is -1; it must be from 0");
+  MMA(e4m3, e5m2, INT64_MIN, (void)0, FG_BAD_SIZE, "k is -9223372036854775808;");
+  MMA(e5m2, e5m2, huge, (void)0, FG_BAD_SIZE, "k is 9223372036854775807;");
+  MMA(e4m3, e4m3, over, (void)0, FG_BAD_SIZE, "k is 140737488355329;");
+  MMA(e4m3, e4m3, 1, a = NULL, FG_NULL_POINTER, "a is NULL;|k = 1 ");
+  MMA(e4m3, e4m3, 100, b = NULL, FG_NULL_POINTER, "b is NULL;|k = 100 ");
+  MMA(e4m3, e4m3, 32, d = NULL, FG_NULL_POINTER, "d is NULL;");
+  MMA(e4m3, e4m3, 0, d = NULL, FG_NULL_POINTER, "d is NULL;");
+  MMA(e4m3, e4m3, 0, (a = b = NULL, steps = NULL), FG_OK, " ");
+  MMA(e4m3, e5m2, 100, steps = NULL, FG_OK, " ");
+  MMA(e5m2, e4m3, 100, (a = shifted(a, 1), b = shifted(b, 3)), FG_OK, " "); /* FP8 is anywhere aligned */
+
+  /* A type that is left out is e4m3, in which 0x38 is 1 and 0x30 is 0.5; in e5m2 they are 0.5 and 0.125. */
+  const fg_type given[] = {FG_DEFAULT_TYPE, e4m3, e5m2};
+  const float a_value[] = {1, 1, 0.5f}, b_value[] = {0.5f, 0.5f, 0.125f};
+  fill_arena();
+  for (int i = 0; i < 9; i++) {
+    float result;
+    cr_expect_eq(fg_mma(given[i / 3], at(AT_A), given[i % 3], at(AT_B), 1, 0, &result, NULL), FG_OK);
+    cr_expect_eq(result, a_value[i / 3] * b_value[i % 3], "types %d and %d: %g", (int)given[i / 3], (int)given[i % 3],
+                 (double)result);
+  }
+}
+
 Test(errors, the_table) {
   cr_assert_eq(fg_context_create(&cpu, &(fg_context_options){.threads = 2}), FG_OK);
   for (enum kind kind = 0; kind < KINDS; kind++) ACCEPTED(kind, (void)0);
@@ -717,6 +768,7 @@ Test(errors, the_table) {
   value_and_bound();
   conversions();
   contexts();
+  tensor_core();
   fg_context_destroy(cpu);
   for (unsigned status = 0; status < FG_OUT_OF_MEMORY; status++) /* which test_memory produces */
     cr_expect(seen_statuses >> status & 1, "no case gives %s", fg_status_name((fg_status)status));
