@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -181,8 +182,8 @@ static int64_t multiplications(const struct spec *spec) {
 static void choose_shape(struct spec *spec, uint64_t *state) {
   static const int64_t rows[] = {0,  1,  1,  2,  3,  4,   5,   7,   8,   15,  16,  17,  31,  33,  48,
                                  63, 64, 65, 66, 96, 127, 128, 129, 130, 131, 192, 255, 257, 384, 768};
-  static const int64_t depths[] = {0,   1,   2,   15,  16,  31,  64,  100, 127, 128, 129,
-                                   130, 200, 255, 256, 257, 300, 384, 512, 576, 640, 1152};
+  static const int64_t depths[] = {0,   1,   2,   15,  16,  31,  32,  33,  64,  97,  100, 127, 128,
+                                   129, 130, 200, 255, 256, 257, 300, 384, 512, 576, 640, 1152};
   static const int64_t group_counts[] = {0, 1, 1, 2, 2, 3, 4, 5, 8};
   static const int64_t aligns[] = {0, 1, 2, 8, 16, 100, 128, 256};
   spec->m = PICK(state, rows);
@@ -228,6 +229,7 @@ enum { FAULTS = sizeof faults / sizeof *faults };
 struct spec spec_random(uint64_t seed) {
   static const fg_type factors[] = {FG_E4M3, FG_E5M2};
   static const fg_type floats[] = {FG_BF16, FG_FP16, FG_FP32};
+  static const int splits[] = {0, 0, 1, 2, 3, 4, 7, INT_MAX};
   uint64_t state = seed * 0x2545F4914F6CDD1Du + 1;
   struct spec spec = {.seed = seed};
   /* Kinds, scalings, and types are walked through, each with each; all else is drawn. */
@@ -260,11 +262,12 @@ struct spec spec_random(uint64_t seed) {
   spec.defaults = chance(&state, 2);
   spec.at_end = !chance(&state, 3);
   spec.values = (enum values)random_below(&state, VALUE_KINDS);
+  spec.split_k = PICK(&state, splits);
   return spec;
 }
 
-static const char *const value_names[] = {"integers",  "gaussian",  "cancelling", "one huge",  "zeros",
-                                          "subnormal", "saturated", "any code",   "not finite"};
+static const char *const value_names[] = {"integers",  "gaussian",  "cancelling", "one huge", "zeros",
+                                          "subnormal", "saturated", "unequal",    "any code", "not finite"};
 
 static void describe(const struct spec *spec, char *text, size_t size) {
   static const char *const kinds[] = {"dense", "batched", "grouped rows", "masked", "grouped k"};
@@ -275,12 +278,12 @@ static void describe(const struct spec *spec, char *text, size_t size) {
   static const char *const cs[] = {"no c", "c ", "c = d"};
   snprintf(text, size,
            "FG_SEED=%" PRIu64 " (%s%s %s, groups %" PRId64 " align %" PRId64 ", m %" PRId64 " n %" PRId64 " k %" PRId64
-           ", a %s %s %s, b %s %s %s, %s%s, bias %s, d %s%s%s, %s)",
+           ", a %s %s %s, b %s %s %s, %s%s, bias %s, d %s%s%s, split %d, %s)",
            spec->seed, kinds[spec->kind], bys[spec->group_by], spec->group_type == FG_INT64 ? "int64" : "int32", spec->groups,
            spec->group_align, spec->m, spec->n, spec->k, types[spec->a_type], scalings[spec->a_scaling], layouts[spec->a_layout],
            types[spec->b_type], scalings[spec->b_scaling], layouts[spec->b_layout], cs[spec->c],
            spec->c == SEPARATE_C ? types[spec->c_type] : "", spec->bias ? types[spec->bias_type] : "none", types[spec->d_type],
-           spec->gaps ? ", gaps" : "", spec->defaults ? ", defaults" : "", value_names[spec->values]);
+           spec->gaps ? ", gaps" : "", spec->defaults ? ", defaults" : "", spec->split_k, value_names[spec->values]);
 }
 
 static int failures;
@@ -448,7 +451,7 @@ static double uniform(uint64_t *state) { return (double)(next_random(state) >> 1
 
 static double gaussian(uint64_t *state) { return sqrt(-2 * log(1 - uniform(state))) * cos(6.283185307179586 * uniform(state)); }
 
-static unsigned char fp8_value(enum values values, fg_type type, uint64_t *state) {
+unsigned char random_code(enum values values, fg_type type, uint64_t *state) {
   static unsigned char deviates[3][1024]; /* by type: normal deviates, quantised so that three sigma are the largest value */
   if (!deviates[type][0])
     for (int i = 0; i < 1024; i++) {
@@ -467,6 +470,8 @@ static unsigned char fp8_value(enum values values, fg_type type, uint64_t *state
     return (unsigned char)(sign | (random >> 8) % (type == FG_E4M3 ? 8 : 4));
   case SATURATED:
     return sign | largest;
+  case UNEQUAL: /* the last two bits of a significand, and the smallest four codes, vary */
+    return (unsigned char)(sign | (random >> 8 & 7 ? random >> 16 & 3 : largest - (random >> 16 & 3)));
   case ANY_CODE:
     return (unsigned char)(sign | (random >> 8) % (largest + 1u));
   case NOT_FINITE:
@@ -517,7 +522,7 @@ static void fill_factor_row(const struct problem *problem, uint64_t *state, cons
   unsigned char *codes = (unsigned char *)(uintptr_t)full->data + matrix * full->stride + r * full->ld;
   for (int64_t k = row->k0; k < row->k1; k++) {
     bool second_half = values == CANCELLING && (k - row->k0) % 128 >= 64;
-    codes[k] = second_half ? codes[k - 64] ^ (takes_back ? 0x80 : 0) : fp8_value(values, full->type, state);
+    codes[k] = second_half ? codes[k - 64] ^ (takes_back ? 0x80 : 0) : random_code(values, full->type, state);
   }
   float *scales = (float *)(uintptr_t)full->scale;
   for (int64_t block = 0; block < ceil128(row->k1 - row->k0); block++)
@@ -633,6 +638,11 @@ void problem_reset(struct problem *problem) {
   if (problem->d.bytes) memcpy(problem->d.data, problem->before, problem->d.bytes);
 }
 
+void problem_set_level(struct problem *problem, fg_level level) {
+  problem->call.level = level;
+  problem->call.split_k = level == FG_HOPPER ? problem->spec.split_k : 0;
+}
+
 void problem_free(struct problem *problem) {
   running = "no case";
   region_free(&problem->a);
@@ -685,39 +695,145 @@ static double bias_value(const struct problem *problem, const struct row *row, i
   return decode(bias->type, read_bits(bias->type, bias->data, row->group * bias->stride + j));
 }
 
-uint32_t defined_bits(const struct problem *problem, const struct row *row, int64_t j) {
+/* An FP8 code of the family hopper: what it is worth, the exponent that it counts with, and what it counts for in a magnitude. */
+struct factor {
+  double value, size;
+  int exponent, own_exponent; /* the latter as if it were normalised */
+};
+
+static const struct factor *factors_of(fg_type type) {
+  static struct factor factors[3][256];
+  if (factors[type][1].value == 0)
+    for (uint32_t code = 0; code < 256; code++) {
+      double value = decode(type, code), smallest = type == FG_E4M3 ? 0x1p-6 : 0x1p-14;
+      double size = value == 0 || !(fabs(value) < smallest) ? fabs(value) : smallest;
+      int exponent = isfinite(value) ? ilogb(fmax(fabs(value), smallest)) : 0;
+      factors[type][code] = (struct factor){value, size, exponent, value == 0 || !isfinite(value) ? exponent : ilogb(value)};
+    }
+  return factors[type];
+}
+
+/* Cut toward zero to so many fraction bits, FP32's subnormals to those of its smallest normal. x is not zero. */
+static double cut(double x, int fraction_bits, bool to_nearest) {
+  int exponent = ilogb(x) < -126 ? -126 : ilogb(x);
+  double units = ldexp(x, fraction_bits - exponent);
+  return ldexp(to_nearest ? nearbyint(units) : trunc(units), exponent - fraction_bits);
+}
+
+/* One step of `count` products. Where the rival is a constant nothing is left of the others. */
+static inline __attribute__((always_inline)) float mma_step(enum rival rival, const struct factor *a_factors,
+                                                            const unsigned char *a, const struct factor *b_factors,
+                                                            const unsigned char *b, int64_t count, float c) {
+  double products[32], plain = (double)c;
+  int none = -1000, highest = none,
+      fraction_bits = rival == TWELVE_FRACTION_BITS     ? 12
+                      : rival == FOURTEEN_FRACTION_BITS ? 14
+                                                        : 13;
+  for (int64_t k = 0; k < count; k++) {
+    const struct factor *x = &a_factors[a[k]], *y = &b_factors[b[k]];
+    double product = products[k] = x->value * y->value;
+    int exponent = x->exponent + y->exponent;
+    if (rival == SUBNORMALS_NORMALISED) exponent = x->own_exponent + y->own_exponent;
+    if (rival == PRODUCTS_NORMALISED && product != 0 && isfinite(product)) exponent = ilogb(product);
+    if ((product != 0 || rival == ZEROS_RAISE) && exponent > highest) highest = exponent;
+    plain += product;
+  }
+  if (!isfinite(plain)) return (float)plain; /* FP64's rules for infinity and NaN are the tensor core's, and nothing overflows */
+  double addend = rival == ACCUMULATOR_ADDED_AFTER ? 0 : (double)c;
+  if (addend != 0) {
+    int exponent = ilogb(addend) < -126 ? -126 : ilogb(addend);
+    if (exponent > highest) highest = exponent;
+  }
+  double sum = 0;
+  if (highest != none) {
+    double scale = ldexp(1, fraction_bits - highest);
+    int64_t units = (int64_t)(addend * scale); /* a conversion to integer cuts toward zero */
+    for (int64_t k = 0; k < count; k++)
+      units += rival == TERMS_TO_NEAREST ? (int64_t)nearbyint(products[k] * scale)
+               : rival == TERMS_DOWNWARD ? (int64_t)floor(products[k] * scale)
+                                         : (int64_t)(products[k] * scale);
+    sum = ldexp((double)units, highest - fraction_bits);
+  }
+  if (sum != 0 && rival != RESULT_WHOLE) sum = cut(sum, fraction_bits, rival == RESULT_TO_NEAREST);
+  return rival == ACCUMULATOR_ADDED_AFTER ? (float)sum + c : (float)sum;
+}
+
+static inline __attribute__((always_inline)) float mma_steps(enum rival rival, fg_type a_type, const unsigned char *a,
+                                                             fg_type b_type, const unsigned char *b, int64_t k, float c) {
+  const struct factor *a_factors = factors_of(a_type), *b_factors = factors_of(b_type);
+  int64_t step = rival == SIXTEEN_AT_A_TIME ? 16 : 32;
+  for (int64_t k0 = 0; k0 < k; k0 += step)
+    c = mma_step(rival, a_factors, a + k0, b_factors, b + k0, k - k0 < step ? k - k0 : step, c);
+  return c;
+}
+
+float defined_mma(enum rival rival, fg_type a_type, const unsigned char *a, fg_type b_type, const unsigned char *b, int64_t k,
+                  float c) {
+  return rival == THE_DEFINITION ? mma_steps(THE_DEFINITION, a_type, a, b_type, b, k, c)
+                                 : mma_steps(rival, a_type, a, b_type, b, k, c);
+}
+
+uint32_t bits_of_float(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return isnan(x) ? 0x7FFFFFFF : bits;
+}
+
+static float block_scale(const struct problem *problem, const struct row *row, int64_t j, int64_t block) {
+  const fg_operand *a = &problem->full.a, *b = &problem->full.b;
+  return a->scale[scale_index(a, row->a_matrix, row->a_row, row->block0 + block)] *
+         b->scale[scale_index(b, row->b_matrix, j, row->block0 + block)];
+}
+
+static int64_t block_end(const struct row *row, int64_t k) { return row->k1 - k < 128 ? row->k1 : k + 128; }
+
+static float dot_fp32(const float *a_values, const unsigned char *a, const float *b_values, const unsigned char *b,
+                      int64_t count) {
+  float dot = 0;
+  for (int64_t k = 0; k < count; k++) dot = fmaf(a_values[a[k]], b_values[b[k]], dot);
+  return dot;
+}
+
+uint32_t defined_bits(const struct problem *problem, enum family family, const struct row *row, int64_t j) {
   const fg_operand *a = &problem->full.a, *b = &problem->full.b;
   const unsigned char *a_codes = codes_of(a, row->a_matrix, row->a_row), *b_codes = codes_of(b, row->b_matrix, j);
   const float *a_values = fp8_values(a->type), *b_values = fp8_values(b->type);
-  float sum = 0;
-  for (int64_t block = 0, k = row->k0; k < row->k1; block++) {
-    float dot = 0;
-    for (int64_t end = row->k1 - k < 128 ? row->k1 : k + 128; k < end; k++)
-      dot = fmaf(a_values[a_codes[k]], b_values[b_codes[k]], dot);
-    float scale = a->scale[scale_index(a, row->a_matrix, row->a_row, row->block0 + block)] *
-                  b->scale[scale_index(b, row->b_matrix, j, row->block0 + block)];
-    sum = fmaf(scale, dot, sum);
+  int64_t blocks = ceil128(row->k1 - row->k0), ranges = 1, range = 0;
+  if (family == FAMILY_HOPPER && problem->spec.split_k > 1)
+    ranges = problem->spec.split_k < blocks ? problem->spec.split_k : blocks;
+  float total = 0, sum = 0;
+  for (int64_t block = 0, k = row->k0, end; k < row->k1; block++, k = end) {
+    end = block_end(row, k);
+    if (block == (range + 1) * blocks / ranges) { /* where the next range begins */
+      total = range == 0 ? sum : total + sum;
+      sum = 0;
+      range++;
+    }
+    float dot = family == FAMILY_HOPPER ? defined_mma(THE_DEFINITION, a->type, a_codes + k, b->type, b_codes + k, end - k, 0)
+                                        : dot_fp32(a_values, a_codes + k, b_values, b_codes + k, end - k);
+    sum = fmaf(block_scale(problem, row, j, block), dot, sum);
   }
+  if (range > 0) sum = total + sum;
   if (problem->spec.c != NO_C) sum = fmaf(1, sum, (float)c_value(problem, row, j));
   if (problem->spec.bias) sum = fmaf(1, sum, (float)bias_value(problem, row, j));
   return encode(problem->spec.d_type, (double)sum);
 }
 
-long double exact_value(const struct problem *problem, const struct row *row, int64_t j, long double *product_magnitude,
-                        long double *c, long double *bias) {
+long double exact_value(const struct problem *problem, enum family family, const struct row *row, int64_t j,
+                        long double *product_magnitude, long double *c, long double *bias) {
   const fg_operand *a = &problem->full.a, *b = &problem->full.b;
   const unsigned char *a_codes = codes_of(a, row->a_matrix, row->a_row), *b_codes = codes_of(b, row->b_matrix, j);
-  const float *a_values = fp8_values(a->type), *b_values = fp8_values(b->type);
+  const struct factor *a_factors = factors_of(a->type), *b_factors = factors_of(b->type);
   long double value = 0, magnitude = 0;
   for (int64_t block = 0, k = row->k0; k < row->k1; block++) {
     long double dot = 0, size = 0;
-    for (int64_t end = row->k1 - k < 128 ? row->k1 : k + 128; k < end; k++) {
-      long double product = (long double)a_values[a_codes[k]] * (long double)b_values[b_codes[k]];
-      dot += product;
-      size += fabsl(product);
+    for (int64_t end = block_end(row, k); k < end; k++) {
+      const struct factor *x = &a_factors[a_codes[k]], *y = &b_factors[b_codes[k]];
+      double product = x->value * y->value;
+      dot += (long double)product;
+      size += (long double)(family == FAMILY_HOPPER ? x->size * y->size : fabs(product));
     }
-    float scale = a->scale[scale_index(a, row->a_matrix, row->a_row, row->block0 + block)] *
-                  b->scale[scale_index(b, row->b_matrix, j, row->block0 + block)];
+    float scale = block_scale(problem, row, j, block);
     value += (long double)scale * dot;
     magnitude += fabsl((long double)scale) * size;
   }
@@ -727,15 +843,21 @@ long double exact_value(const struct problem *problem, const struct row *row, in
   return value + *c + *bias;
 }
 
-static void put_defined(const struct problem *problem, const struct row *row, int64_t j, int64_t index, void *expected) {
+struct definition {
+  enum family family;
+  unsigned char *expected;
+};
+
+static void put_defined(const struct problem *problem, const struct row *row, int64_t j, int64_t index, void *state) {
   (void)index;
-  write_bits(problem->spec.d_type, expected, d_index(problem, row, j), defined_bits(problem, row, j));
+  const struct definition *by = state;
+  write_bits(problem->spec.d_type, by->expected, d_index(problem, row, j), defined_bits(problem, by->family, row, j));
 }
 
-unsigned char *defined_bytes(const struct problem *problem) {
+unsigned char *defined_bytes(const struct problem *problem, enum family family) {
   unsigned char *expected = malloc(problem->d.bytes + 1);
   if (problem->d.bytes) memcpy(expected, problem->before, problem->d.bytes);
-  for_each_element(problem, put_defined, expected);
+  for_each_element(problem, put_defined, &(struct definition){family, expected});
   return expected;
 }
 

@@ -45,10 +45,14 @@ enum values {
   ZEROS,      /* mostly zeros of both signs, scales too */
   SUBNORMAL,  /* FP8 subnormals, scales down to FP32 subnormals */
   SATURATED,  /* nothing but the largest magnitudes */
+  UNEQUAL,    /* the largest magnitudes beside the smallest, on both sides */
   ANY_CODE,   /* every finite code alike */
   NOT_FINITE, /* some NaN and infinity, in C and bias too */
   VALUE_KINDS
 };
+
+/* An FP8 code of that likeness; what is CANCELLING it cannot know. */
+unsigned char random_code(enum values values, fg_type type, uint64_t *state);
 
 enum where_c { NO_C, SEPARATE_C, C_IS_D };
 
@@ -68,6 +72,7 @@ struct spec {
   bool defaults; /* hand over zero wherever zero means the same */
   bool at_end;   /* see region_make() */
   enum values values;
+  int split_k; /* for the level hopper */
 };
 
 struct spec spec_random(uint64_t seed);
@@ -92,7 +97,8 @@ struct problem {
 };
 
 struct problem *problem_make(const struct spec *spec);
-void problem_reset(struct problem *problem); /* D as it was before any call */
+void problem_reset(struct problem *problem);                     /* D as it was before any call */
+void problem_set_level(struct problem *problem, fg_level level); /* and split_k, which only hopper takes */
 void problem_free(struct problem *problem);
 
 /* Prints the line that reproduces the case (but for a test that plants faults), and counts. */
@@ -107,15 +113,44 @@ void for_each_element(const struct problem *problem, element_function *see_eleme
 /* D(row, j): its index in elements from d.data. */
 int64_t d_index(const struct problem *problem, const struct row *row, int64_t j);
 
-/* One element by the definition of the level `reference`, as bits of D's type. */
-uint32_t defined_bits(const struct problem *problem, const struct row *row, int64_t j);
+/* The two definitions of a block's dot: products added one after another in FP32, and a Hopper tensor core's. */
+enum family { FAMILY_FP32, FAMILY_HOPPER };
 
-/* The value in extended precision, what is summed up to it in magnitude, and the number of blocks. */
-long double exact_value(const struct problem *problem, const struct row *row, int64_t j, long double *product_magnitude,
-                        long double *c, long double *bias);
+/* What the tensor core's addition might be thought to be. Each but the first is wrong somewhere, and tests show that they see it. */
+enum rival {
+  THE_DEFINITION,
+  ZEROS_RAISE,             /* a zero product, too, may set the exponent that all terms are aligned to */
+  TWELVE_FRACTION_BITS,    /* in terms and result */
+  FOURTEEN_FRACTION_BITS,  /* in terms and result */
+  TERMS_TO_NEAREST,        /* rounded, not cut */
+  TERMS_DOWNWARD,          /* cut toward minus infinity, as two's complement does */
+  RESULT_TO_NEAREST,       /* rounded to 13 fraction bits, not cut */
+  RESULT_WHOLE,            /* all of FP32's fraction bits */
+  PRODUCTS_NORMALISED,     /* a product's exponent is its own, not the sum of its factors' */
+  SUBNORMALS_NORMALISED,   /* a factor's exponent is its own, even where its format has no smaller one */
+  ACCUMULATOR_ADDED_AFTER, /* to the sum of products, in FP32 */
+  SIXTEEN_AT_A_TIME,       /* steps of 16 */
+  RIVALS
+};
+
+/* c + a b over k products of FP8 codes, in steps of 32, by the definition of docs/numerics.md or by a rival. FP64 holds each step
+ * exactly, so that this shares neither integers nor shifts with the library. */
+float defined_mma(enum rival rival, fg_type a_type, const unsigned char *a, fg_type b_type, const unsigned char *b, int64_t k,
+                  float c);
+
+/* A NaN is 0x7FFFFFFF. */
+uint32_t bits_of_float(float x);
+
+/* One element by the definition of the levels `reference` or `hopper`, as bits of D's type. */
+uint32_t defined_bits(const struct problem *problem, enum family family, const struct row *row, int64_t j);
+
+/* The value in extended precision, what counts as summed up to it in magnitude (a subnormal of the family hopper counts as its
+ * format's smallest normal), C and the bias. */
+long double exact_value(const struct problem *problem, enum family family, const struct row *row, int64_t j,
+                        long double *product_magnitude, long double *c, long double *bias);
 
 /* D's bytes as the definition wants them, those around the written elements included. The caller frees. */
-unsigned char *defined_bytes(const struct problem *problem);
+unsigned char *defined_bytes(const struct problem *problem, enum family family);
 
 /* Whether D is `expected`, byte for byte; if not, says so. What lies around D in its pages counts too. */
 bool d_equals(const struct problem *problem, const unsigned char *expected, const char *what);

@@ -1,11 +1,14 @@
-/* fg_gemm() and fg_exact() over all kinds of problems: `reference` against the definition bit for bit, every level against the
- * bound, and what must not change a bit. */
+/* fg_gemm() and fg_exact() over all kinds of problems: `reference` and `hopper` against their definitions bit for bit, every level
+ * against the bound, and what must not change a bit. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS, MAP_NORESERVE */
+#include "cpu.h"
 #include "support.h"
 
 #include <criterion/criterion.h>
 #include <float.h>
+#include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,13 +22,13 @@ static fg_context *context_with(int threads) {
 static const struct {
   fg_level level;
   const char *name;
-} levels[] = {{FG_REFERENCE, "reference"}, {FG_EXACT, "exact"}, {FG_BLAS, "blas"}, {FG_BEST, "best"}};
+} levels[] = {{FG_REFERENCE, "reference"}, {FG_EXACT, "exact"}, {FG_BLAS, "blas"}, {FG_HOPPER, "hopper"}, {FG_BEST, "best"}};
 enum { LEVELS = sizeof levels / sizeof *levels };
 
 /* Runs a level on D as it was before any call. */
 static bool run(fg_context *context, struct problem *problem, fg_level level, unsigned flags, const char *name) {
   problem_reset(problem);
-  problem->call.level = level;
+  problem_set_level(problem, level);
   problem->call.flags = flags;
   fg_status status = fg_gemm(context, &problem->call);
   if (status != FG_OK) case_failed(problem, "%s: %s, %s", name, fg_status_name(status), fg_message());
@@ -52,19 +55,23 @@ struct truth {
 
 static const double untouched = -0x1.8p-700;
 
+static enum family family_of(fg_level level) { return level == FG_HOPPER ? FAMILY_HOPPER : FAMILY_FP32; }
+
 static int64_t packed_elements(const struct spec *spec) {
   return (spec->kind == FG_GROUPED_ROWS ? 1 : spec->groups) * spec->m * spec->n;
 }
 
-/* The largest legal |D - value|, as docs/numerics.md derives it. `products` is the sum of |scale a b|. */
+/* The largest legal |D - value|, as docs/numerics.md derives it. `products` is the sum of |scale a b|, in the family
+ * hopper of |scale| times sizes. */
 static double largest_error(const struct problem *problem, fg_level level, int64_t k, double value, double products, double c,
                             double bias) {
   const double u = 0x1p-24, least = 0x1p-150;
-  double blocks = (double)((k + 127) / 128), n = (double)k + blocks + 2, error;
+  double blocks = (double)((k + 127) / 128), n = (level == FG_HOPPER ? 0 : (double)k) + blocks + 2, error;
   if (level == FG_EXACT) {
     error = n * 0x1p-52 * (products + fabs(c) + fabs(bias)) + u * fabs(value) + least;
   } else {
     error = n * u / (1 - n * u) * products + blocks * least;
+    if (level == FG_HOPPER) error += 132 * 0x1p-13 * products;
     if (problem->spec.c != NO_C) error += u * (fabs(value - bias) + error) + least;
     if (problem->spec.bias) error += u * (fabs(value) + error) + least;
   }
@@ -75,7 +82,7 @@ static double largest_error(const struct problem *problem, fg_level level, int64
 
 static void check_truth(const struct problem *problem, const struct row *row, int64_t j, int64_t index, void *state) {
   struct truth *truth = state;
-  long double products, c, bias, own = exact_value(problem, row, j, &products, &c, &bias);
+  long double products, c, bias, own = exact_value(problem, family_of(truth->level), row, j, &products, &c, &bias);
   double value = truth->value[index], bound = truth->bound[index], k = (double)(row->k1 - row->k0);
   truth->seen++;
   if (!(products * 16 < 0x1p24L)) truth->whole = false;
@@ -107,9 +114,21 @@ static void count_kept(const struct problem *problem, const struct truth *truth)
   if (kept != elements - truth->seen) case_failed(problem, "fg_exact wrote elements that d does not have");
 }
 
-/* All of D by the definition, the bounds of all levels, and all levels within them. */
+/* `hopper` with all vector instructions that the machine has, but for those that it runs with anyway. */
+static void check_paths(fg_context *context, struct problem *problem, const unsigned char *expected) {
+  enum fg_isa chosen = fg_isa();
+  for (int isa = FG_ISA_PLAIN; isa <= FG_ISA_AVX512; isa++) {
+    if (isa == (int)chosen || !fg_set_isa((enum fg_isa)isa)) continue;
+    char name[32];
+    snprintf(name, sizeof name, "hopper by %s", fg_isa_name((enum fg_isa)isa));
+    if (run(context, problem, FG_HOPPER, problem->spec.split_k > 1 ? 0 : FG_NO_SPLIT_K, name)) d_equals(problem, expected, name);
+  }
+  fg_set_isa(chosen);
+}
+
+/* All of D by the definitions, the bounds of all levels, and all levels within them. */
 static void check_problem(fg_context *context, struct problem *problem) {
-  unsigned char *expected = defined_bytes(problem);
+  unsigned char *expected[] = {defined_bytes(problem, FAMILY_FP32), defined_bytes(problem, FAMILY_HOPPER)};
   if (fg_prepare(context, &problem->call) != FG_OK) case_failed(problem, "fg_prepare: %s", fg_message());
   int64_t elements = packed_elements(&problem->spec);
   struct region value = region_make((size_t)elements * sizeof(double), true),
@@ -119,7 +138,7 @@ static void check_problem(fg_context *context, struct problem *problem) {
     struct truth truth = {levels[i].level, levels[i].name, (double *)value.data, (double *)bound.data, true, 0, true};
     for (int64_t e = 0; e < elements; e++) truth.value[e] = truth.bound[e] = untouched;
     problem_reset(problem);
-    problem->call.level = truth.level;
+    problem_set_level(problem, truth.level);
     fg_problem without_d = problem->call;
     without_d.d.data = NULL;
     if (problem->spec.c == C_IS_D) without_d.c.data = problem->d.data;
@@ -133,14 +152,17 @@ static void check_problem(fg_context *context, struct problem *problem) {
     count_kept(problem, &truth);
     if (!run(context, problem, truth.level, 0, truth.name)) continue;
     if (truth.level == FG_REFERENCE || (whole && truth.whole))
-      d_equals(problem, expected, truth.name);
+      d_equals(problem, expected[FAMILY_FP32], truth.name);
+    else if (truth.level == FG_HOPPER)
+      d_equals(problem, expected[FAMILY_HOPPER], truth.name);
     else
       d_kept_elsewhere(problem, truth.name);
     for_each_element(problem, check_bound, &truth);
   }
+  check_paths(context, problem, expected[FAMILY_HOPPER]);
   region_free(&value);
   region_free(&bound);
-  free(expected);
+  for (int family = FAMILY_FP32; family <= FAMILY_HOPPER; family++) free(expected[family]);
 }
 
 static void check_seeds(uint64_t first, uint64_t count) {
@@ -162,9 +184,81 @@ Test(gemm, keeps_the_definition_and_the_bounds_2) { check_seeds(540, 540); }
 Test(gemm, keeps_the_definition_and_the_bounds_3) { check_seeds(1080, 540); }
 Test(gemm, keeps_the_definition_and_the_bounds_4) { check_seeds(1620, 540); }
 
+/* Every number of ranges that K can be split into, and more; and without a split under FG_NO_SPLIT_K. */
+Test(gemm, split_k_follows_its_ranges) {
+  static const int64_t depths[] = {0, 1, 127, 128, 129, 255, 257, 640, 897, 1280, 1535};
+  fg_context *context = context_with(2);
+  int told_apart = 0;
+  for (uint64_t seed = 60000; walk_on(&seed, 60000, 120); seed++) {
+    struct spec spec = spec_random(seed);
+    spec.m = 1 + (int64_t)(seed % 5), spec.n = 1 + (int64_t)(seed % 19);
+    spec.k = depths[seed % (sizeof depths / sizeof *depths)];
+    if (spec.groups > 3) spec.groups = 3;
+    if (spec.kind == FG_DENSE) spec.groups = 1;
+    spec.d_type = FG_FP32; /* which shows what order sums were added in */
+    if (spec.c == C_IS_D) spec.c_type = FG_FP32;
+    int most = (int)((spec.k + 127) / 128) + 2;
+    unsigned char *whole = NULL;
+    for (int split = 0; split <= most + 1; split++) {
+      spec.split_k = split <= most ? split : INT_MAX;
+      struct problem *problem = problem_make(&spec);
+      unsigned char *expected = defined_bytes(problem, FAMILY_HOPPER);
+      check_paths(context, problem, expected);
+      if (run(context, problem, FG_HOPPER, 0, "hopper") && d_equals(problem, expected, "hopper") && whole && problem->d.bytes)
+        told_apart += memcmp(whole, expected, problem->d.bytes) != 0;
+      if (split == 0) whole = copy_of_d(problem);
+      free(expected);
+      problem_free(problem);
+    }
+    free(whole);
+  }
+  fg_context_destroy(context);
+  cr_assert_eq(cases_failed(), 0);
+  cr_assert(told_apart > 100 || getenv("FG_SEED"), "a split shows in %d cases only", told_apart);
+}
+
+/* Five blocks whose sums are 2^24, 1, 1, 1, 1: in FP32 the ones are lost beside 2^24 unless a range adds them up first. */
+Test(gemm, split_k_by_hand) {
+  enum { K = 5 * 128 };
+  static const float expected[] = {0x1p24f, 0x1p24f, 0x1p24f + 4, 0x1p24f + 4, 0x1p24f + 2, 0x1p24f, 0x1p24f};
+  unsigned char a[K] = {0}, b[K] = {0};
+  for (int block = 0; block < 5; block++) a[128 * block] = b[128 * block] = 0x38;
+  const float a_scale[] = {0x1p24f, 1, 1, 1, 1}, b_scale[] = {1, 1, 1, 1, 1};
+  fg_context *context = context_with(1);
+  for (int split = 0; split <= 6; split++) {
+    float d = NAN;
+    fg_problem problem = {.m = 1,
+                          .n = 1,
+                          .k = K,
+                          .a = {.data = a, .scale = a_scale},
+                          .b = {.data = b, .scale = b_scale},
+                          .d = {.data = &d, .type = FG_FP32},
+                          .level = FG_HOPPER,
+                          .split_k = split};
+    cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    cr_expect(d == expected[split], "split_k %d gives %a, not %a", split, (double)d, (double)expected[split]);
+  }
+  fg_context_destroy(context);
+}
+
+/* The bound is asked for by level, and only of one that the context can run. */
+Test(gemm, no_bound_for_a_level_that_is_not_here) {
+  struct spec spec = spec_random(0);
+  struct problem *problem = problem_make(&spec);
+  fg_context *context = context_with(1);
+  double value[1] = {untouched}, bound[1] = {untouched};
+  for (int level = FG_NAIVE; level <= FG_FULL; level++) {
+    problem->call.level = (fg_level)level;
+    cr_expect_eq(fg_exact(context, &problem->call, value, bound), FG_UNSUPPORTED, "level %d", level);
+    cr_expect(value[0] == untouched && bound[0] == untouched);
+  }
+  fg_context_destroy(context);
+  problem_free(problem);
+}
+
 /* --- What must not change a bit */
 
-/* The bits of `reference` and `exact` are the same for any number of threads; those of the other levels from run to run. */
+/* The bits of `reference`, `exact` and `hopper` are the same for any number of threads; those of the others from run to run. */
 Test(gemm, bits_are_the_same_from_run_to_run) {
   static const int threads[] = {1, 2, 5};
   fg_context *contexts[3];
@@ -175,7 +269,7 @@ Test(gemm, bits_are_the_same_from_run_to_run) {
     for (int i = 0; i < LEVELS; i++) {
       unsigned char *first = NULL;
       for (int t = 0; t < 6; t++) {
-        if (t % 2 == 0 && levels[i].level != FG_REFERENCE && levels[i].level != FG_EXACT) free(first), first = NULL;
+        if (t % 2 == 0 && (levels[i].level == FG_BLAS || levels[i].level == FG_BEST)) free(first), first = NULL;
         if (!run(contexts[t / 2], problem, levels[i].level, 0, levels[i].name)) continue;
         if (first)
           d_equals(problem, first, levels[i].name);
@@ -238,17 +332,20 @@ Test(gemm, a_row_depends_on_itself_alone) {
     fg_level level;
     unsigned flags;
     const char *name;
-  } runs[] = {{FG_REFERENCE, 0, "reference"}, {FG_EXACT, 0, "exact"}, {FG_BEST, FG_NO_SPLIT_K, "best, no split"}};
+  } runs[] = {{FG_REFERENCE, 0, "reference"},
+              {FG_EXACT, 0, "exact"},
+              {FG_HOPPER, 0, "hopper"},
+              {FG_BEST, FG_NO_SPLIT_K, "best, no split"}};
   fg_context *context = context_with(1);
   for (uint64_t seed = 20000; walk_on(&seed, 20000, 180); seed++) {
     struct spec spec = spec_random(seed);
     struct problem *problem = problem_make(&spec);
     unsigned char *one_row = malloc((size_t)spec.n * bytes_of(spec.d_type) + 1);
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
       if (!run(context, problem, runs[i].level, runs[i].flags, runs[i].name)) continue;
       for (int64_t r = 0; r < problem->row_count; r++) {
         fg_problem dense = dense_call(problem, &problem->rows[r], 1, problem->before, one_row);
-        dense.level = runs[i].level, dense.flags = runs[i].flags;
+        dense.level = runs[i].level, dense.flags = runs[i].flags, dense.split_k = problem->call.split_k;
         fg_status status = fg_gemm(context, &dense);
         if (status != FG_OK) case_failed(problem, "%s, one row: %s", runs[i].name, fg_message());
         compare_rows(problem, &problem->rows[r], 1, one_row, runs[i].name);
@@ -275,7 +372,7 @@ Test(gemm, a_group_is_a_dense_call) {
         for (count = 1; r + count < problem->row_count && row[count].group == row->group;) count++;
         if (spec.a_scaling == FG_128X128 && row->a_row % 128 != 0) continue; /* no dense call has such scales */
         fg_problem dense = dense_call(problem, row, count, problem->before, group);
-        dense.level = levels[i].level;
+        dense.level = levels[i].level, dense.split_k = problem->call.split_k;
         fg_status status = fg_gemm(context, &dense);
         if (status != FG_OK) case_failed(problem, "%s, dense: %s", levels[i].name, fg_message());
         compare_rows(problem, row, count, group, levels[i].name);
@@ -503,7 +600,7 @@ Test(gemm, doctor_fills_no_more_than_its_capacity) {
 
 /* --- The comparisons themselves: a planted fault is seen */
 
-Test(gemm, a_planted_fault_is_seen) {
+static void plant_faults(fg_level level, const char *name) {
   /* Dense with gaps, FP32 out, Gaussian. */
   struct spec spec = {.seed = 1,
                       .m = 5,
@@ -522,12 +619,12 @@ Test(gemm, a_planted_fault_is_seen) {
                       .values = GAUSSIAN};
   struct problem *problem = problem_make(&spec);
   fg_context *context = context_with(1);
-  unsigned char *expected = defined_bytes(problem);
+  unsigned char *expected = defined_bytes(problem, family_of(level));
   double value[30], bound[30];
+  cr_assert(run(context, problem, level, 0, name));
+  cr_assert(d_equals(problem, expected, name));
   cr_assert_eq(fg_exact(context, &problem->call, value, bound), FG_OK);
-  cr_assert(run(context, problem, FG_REFERENCE, 0, "reference"));
-  cr_assert(d_equals(problem, expected, "reference"));
-  struct truth truth = {FG_REFERENCE, "planted", value, bound, true, 0, true};
+  struct truth truth = {level, "planted", value, bound, true, 0, true};
   int seen = 0;
   cases_are_planted = true;
 #define SEEN(plant, undo, look)                                                                                                  \
@@ -565,4 +662,9 @@ Test(gemm, a_planted_fault_is_seen) {
   free(expected);
   fg_context_destroy(context);
   problem_free(problem);
+}
+
+Test(gemm, a_planted_fault_is_seen) {
+  plant_faults(FG_REFERENCE, "reference");
+  plant_faults(FG_HOPPER, "hopper");
 }

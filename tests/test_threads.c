@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { THREADS = 6, PROBLEMS = 12, ROUNDS = 8, LEVELS = 4, ROWS = 70, COLS = 300 };
-static const fg_level levels[LEVELS] = {FG_BEST, FG_EXACT, FG_REFERENCE, FG_BLAS};
+enum { THREADS = 6, PROBLEMS = 12, ROUNDS = 8, LEVELS = 5, ROWS = 70, COLS = 300 };
+static const fg_level levels[LEVELS] = {FG_BEST, FG_EXACT, FG_REFERENCE, FG_BLAS, FG_HOPPER};
 
 /* What all threads compute: problems with what D becomes on each level, and a matrix with what it becomes quantised. */
 static struct problem *problems[PROBLEMS];
@@ -32,7 +32,7 @@ static void prepare_work(int context_threads) {
     problems[i] = problem_make(&spec);
     for (int l = 0; l < LEVELS; l++) {
       problem_reset(problems[i]);
-      problems[i]->call.level = levels[l];
+      problem_set_level(problems[i], levels[l]);
       cr_assert_eq(fg_gemm(shared, &problems[i]->call), FG_OK, "%s", fg_message());
       after[i][l] = malloc(problems[i]->d.bytes + 1);
       if (problems[i]->d.bytes) memcpy(after[i][l], problems[i]->d.data, problems[i]->d.bytes);
@@ -68,7 +68,7 @@ static void *work(void *argument) {
     memcpy(d, problem->before, problem->d.bytes);
     if (call.c.data == call.d.data) call.c.data = d;
     call.d.data = d;
-    call.level = levels[l];
+    call.level = levels[l], call.split_k = levels[l] == FG_HOPPER ? problem->spec.split_k : 0;
     fg_status status = fg_gemm(shared, &call);
     bool same = memcmp(d, after[i][l], problem->d.bytes) == 0;
     free(d);
@@ -108,6 +108,27 @@ static void work_at_once(int context_threads) {
 
 Test(threads, share_a_context_of_one_thread) { work_at_once(1); }
 Test(threads, share_a_context_of_three_threads) { work_at_once(3); }
+
+/* A product of many tiles, off their edges, does not show how many threads made it. */
+Test(threads, hopper_gives_the_same_bits_on_any_number) {
+  static const int counts[] = {1, 2, 5, 16};
+  struct spec spec = spec_random(50000);
+  spec.kind = FG_DENSE, spec.group_by = FG_BY_DEFAULT;
+  spec.m = 300, spec.n = 411, spec.k = 400, spec.groups = 1, spec.values = NOT_FINITE, spec.split_k = 3;
+  struct problem *problem = problem_make(&spec);
+  problem_set_level(problem, FG_HOPPER);
+  unsigned char *first = malloc(problem->d.bytes);
+  for (int i = 0; i < 4; i++) {
+    cr_assert_eq(fg_context_create(&shared, &(fg_context_options){.threads = counts[i]}), FG_OK);
+    problem_reset(problem);
+    cr_assert_eq(fg_gemm(shared, &problem->call), FG_OK, "%s", fg_message());
+    if (i == 0) memcpy(first, problem->d.data, problem->d.bytes);
+    cr_expect_arr_eq(problem->d.data, first, problem->d.bytes, "%d threads", counts[i]);
+    fg_context_destroy(shared);
+  }
+  free(first);
+  problem_free(problem);
+}
 
 /* A context outlives the thread that made it. */
 static void *make_context(void *out) {
@@ -154,7 +175,7 @@ static void in_a_child(int context_threads) {
     struct spec spec = spec_random(50001);
     struct problem *problem = problem_make(&spec);
     for (int l = 0; l < LEVELS; l++) {
-      problem->call.level = levels[l];
+      problem_set_level(problem, levels[l]);
       problem_reset(problem);
       if (fg_gemm(context, &problem->call) != FG_OK) _exit(3);
     }
