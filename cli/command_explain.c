@@ -106,11 +106,6 @@ static struct block block_of(const fg_problem *problem, int64_t index, int64_t r
   return block;
 }
 
-/* The first block of a range of K: ranges are as even as whole blocks can be. */
-static int64_t range_begin(int64_t range, int64_t ranges, int64_t blocks) {
-  return blocks / ranges * range + blocks % ranges * range / ranges;
-}
-
 /* Fills in blocks and sums; and what the cuts and the sums in FP32 have changed. */
 static void sum_blocks(struct explanation *e) {
   double lost = 0, dots = 0; /* scaled */
@@ -120,7 +115,8 @@ static void sum_blocks(struct explanation *e) {
   e->range_sum = claim(e->ranges, sizeof *e->range_sum, "the ranges");
   for (int64_t range = 0; range < e->ranges; range++) {
     float sum = 0;
-    for (int64_t i = range_begin(range, e->ranges, e->block_count); i < range_begin(range + 1, e->ranges, e->block_count); i++) {
+    int64_t first = range * e->block_count / e->ranges, end = (range + 1) * e->block_count / e->ranges; /* as even as can be */
+    for (int64_t i = first; i < end; i++) {
       struct block *block = &e->blocks[i];
       *block = block_of(&e->problem, i, range);
       block->sum = sum = fmaf(block->scale, block->dot, sum);

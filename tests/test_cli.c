@@ -289,6 +289,9 @@ static const struct refusal {
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads -1", 2, "--threads is '-1'"},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads 4097", 2, "--threads is '4097'"},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads 1e3", 2, "--threads is '1e3'"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --split-k 0", 2, "--split-k is '0'; it must be from 1 to 2147483647"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --split-k 2147483648", 2, "--split-k is '2147483648'"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --split-k two", 2, "--split-k is 'two'"},
 
     {"finegemm gemm --a none.npy --b w.npy --out d.npy", 3, "none.npy"},
     {"finegemm gemm --a '' --b w.npy --out d.npy", 3, "finegemm gemm: "},
@@ -336,6 +339,7 @@ static const struct refusal {
     {"finegemm gemm --a nan.npy --b w.npy --out d.npy", 5, "nan.npy: FG_BAD_VALUE: from is NaN at [5, 7]"},
     {"finegemm gemm --a x.npy --b nan_scale.safetensors --out d.npy", 5, "FG_BAD_SCALE: b.scale"},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --level wgmma", 5, "FG_UNSUPPORTED: level is wgmma"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --split-k 2", 5, "FG_UNSUPPORTED: split_k is 2, but level is blas"},
     {"finegemm gemm --a tall.npy --b tall2.npy --out d.npy", 5, "FG_OUT_OF_MEMORY: no memory for D"},
 
     {"finegemm quantize --out q.safetensors:x", 2, "--in is missing"},
@@ -360,6 +364,24 @@ static const struct refusal {
     {"finegemm compare c.npy ints.npy", 3, "ints.npy is <i4"},
     {"finegemm compare x.npy x.npy --a x.npy --b w.npy", 3, "x.npy has shape [37, 300], but A B^T is [37, 150]"},
     {"finegemm compare c.npy c.npy --a x.npy --b wt.npy", 3, "B looks transposed"},
+
+    {"finegemm explain --b w.npy", 2, "--a is missing"},
+    {"finegemm explain --a x.npy --b w.npy x.npy", 2, "one argument too many"},
+    {"finegemm explain --a x.npy --b w.npy --level hopper", 2, "--level: there is no such option"},
+    {"finegemm explain --a x.npy --b w.npy --row 37", 2, "--row is '37'; it must be from 0 to 36"},
+    {"finegemm explain --a x.npy --b w.npy --row -1", 2, "--row is '-1'"},
+    {"finegemm explain --a x.npy --b w.npy --col 150", 2, "--col is '150'; it must be from 0 to 149"},
+    {"finegemm explain --a x.npy --b w.npy --col 99999999999999999999", 2, "--col is '99999999999999999999'"},
+    {"finegemm explain --a x.npy --b w.npy --col ''", 2, "--col is ''"},
+    {"finegemm explain --a x.npy --b w.npy --split-k 0", 2, "--split-k is '0'"},
+    {"finegemm explain --a x.npy --b w.npy --out-type f64", 2, "--out-type is 'f64'"},
+    {"finegemm explain --a x.npy --b w.npy --threads many", 2, "--threads is 'many'"},
+    {"finegemm explain --a x.npy --b wt.npy", 3, "B looks transposed"},
+    {"finegemm explain --a empty.npy --b w.npy", 3, "D is [0, 150]: it has no elements"},
+    {"finegemm explain --a nan.npy --b w.npy", 5, "FG_BAD_VALUE: from is NaN at [5, 7]"},
+    {"finegemm explain --a x.npy --b nan_scale.safetensors --col 128", 5,
+     "FG_BAD_SCALE: b.scale of this element is nan for block 1 of K; it must be finite"},
+    {"finegemm explain --a x.npy --b w.npy --products >/dev/full", 4, "standard output cannot be written"},
 
     {"finegemm inspect", 2, "an argument is missing"},
     {"finegemm inspect x.npy w.npy", 2, "one argument too many"},
@@ -457,6 +479,7 @@ static const struct {
     {"finegemm -h", "compare"},
     {"finegemm help", "quantize"},
     {"finegemm help gemm", "--scaling-a=1x128|128x128|tensor"},
+    {"finegemm help explain", "Usage: finegemm explain --a X --b W"},
     {"finegemm gemm --help", "Usage: finegemm gemm --a X --b W"},
     {"finegemm gemm -h", "print one JSON object"},
     {"finegemm help lesson", "Runs lesson N"},
@@ -466,6 +489,10 @@ static const struct {
      "D [37, 150], k 300: level blas, F8_E4M3 1x128 by F8_E4M3 128x128"},
     {"finegemm gemm --a x.npy --b one.safetensors --out d.npy --out-type bf16", "d.npy holds it as F32, rounded to BF16"},
     {"finegemm gemm --a empty.npy --b w.npy --out d.npy", "D [0, 150], k 300"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --level hopper --split-k 2", "k 300: level hopper, K in 2 ranges, F8_E4M3"},
+    {"finegemm explain --a x.npy --b w.npy", "D[0, 0] of [37, 150], k 300, level hopper, F8_E4M3 1x128 by F8_E4M3 128x128"},
+    {"finegemm explain --a x.npy --b one.safetensors --col 149", "\n300 products, "},
+    {"finegemm explain --a x.npy --b nan_scale.safetensors", "\n300 products, "}, /* the NaN is another column's */
     {"finegemm compare x.npy x.npy", "Their bits are equal."},
     {"finegemm compare empty.npy empty.npy", "bits differ  0 of 0 elements"},
     {"finegemm quantize --in empty.npy --out e.safetensors:e", "e.safetensors:e and e_scale_inv hold them"},
@@ -479,6 +506,7 @@ static const struct {
     {"finegemm inspect x.npy", "quantised to e4m3"},
     {"finegemm demo --size 9x130x200", "Every element of every level is within its bound."},
     {"finegemm demo --size 9x130x200", "\n1x128 of X, 1x128 of W "},
+    {"finegemm demo --size 9x130x200", "\nhopper is what an H100 gives, bit for bit: "},
     {"finegemm demo x.npy one.safetensors", "\none for X, W as it is "},
     {"finegemm demo x.npy one.safetensors", "on FP8 (1x128 of X, W as it is), D in FP32"},
     {"finegemm demo fp8.safetensors:a w.npy", "\nX as it is, 128x128 of W "},
@@ -536,8 +564,8 @@ static const fg_type out_types[] = {FG_BF16, FG_FP16, FG_FP32};
 
 /* FP8 files with scales beside them: all types by all scalings, each level, C of each type in turn, every output type. */
 Test(cli, gemm_on_fp8_files, .timeout = 600) {
-  static const char *const levels[] = {"exact", "reference", "blas"};
-  static const fg_level level_values[] = {FG_EXACT, FG_REFERENCE, FG_BLAS};
+  static const char *const levels[] = {"exact", "reference", "blas", "hopper"};
+  static const fg_level level_values[] = {FG_EXACT, FG_REFERENCE, FG_BLAS, FG_HOPPER};
   static float d[M * N];
   static uint16_t c16[M * N];
   int turn = 0;
@@ -556,7 +584,7 @@ Test(cli, gemm_on_fp8_files, .timeout = 600) {
                                        {"y", fp8_names[types >> 1], "150,300", w8, sizeof w8},
                                        {"y_scale_inv", "F32", sb->b_shape, w_scale, (size_t)sb->b_scales * 4}};
         write_safetensors("in.safetensors", pieces, 5, turn % 8); /* scales and C misaligned in every way */
-        int level = turn % 3, out = turn / 3 % 3;
+        int level = (turn + turn / 4) % 4, out = turn / 3 % 3;
         char line[512];
         snprintf(line, sizeof line,
                  "finegemm gemm --a in.safetensors:x.weight --b in.safetensors:y --c in.safetensors:c --level %s --out-type %s "
@@ -573,6 +601,277 @@ Test(cli, gemm_on_fp8_files, .timeout = 600) {
         cr_expect_str_eq(string_in(json_object_get(json, "b"), "type"), fp8_names[types >> 1]);
         cr_expect(number_in(json, "seconds") > 0 && number_in(json, "gflops") > 0);
       }
+}
+
+/* --- A Hopper tensor core's bits. */
+
+enum { SMALL_M = 5, MOST_K = 1100 };
+static uint8_t small_a[SMALL_M * MOST_K], small_b[N * MOST_K];
+static float small_a_scale[SMALL_M * 9], small_b_scale[N * 9];
+
+/* A problem whose files are in.safetensors: types, scalings, K with and without tails, C, ranges of K, NaN and infinity. */
+struct hopper_case {
+  int64_t k, blocks;
+  fg_type a_type, b_type, out_type;
+  const struct scaling_case *a_scaling, *b_scaling;
+  bool with_c;
+  int64_t ranges;
+  char options[256]; /* of gemm and explain */
+};
+
+/* Finite codes mostly near the largest, or of all sizes, and of 1500 codes one is special. */
+static void random_codes(uint8_t *codes, int64_t count, int turn) {
+  for (int64_t i = 0; i < count; i++) {
+    uint8_t code = turn % 2 ? (uint8_t)(next_bits() % 0x7C) : (uint8_t)(0x70 + next_bits() % 0x0C);
+    codes[i] = (uint8_t)((next_bits() & 0x80) | (next_bits() % 1500 ? code : 0x7C + next_bits() % 4));
+  }
+}
+
+static struct hopper_case make_hopper_case(int turn) {
+  static const int64_t ks[] = {300, 0, 1, 31, 32, 33, 127, 128, 129, 160, 640, MOST_K};
+  static const char *const outs[] = {"bf16", "f16", "f32"};
+  struct hopper_case p = {.k = ks[turn % 12], .with_c = turn / 4 % 2, .ranges = 1 + turn % 5};
+  p.blocks = (p.k + 127) / 128;
+  p.a_type = turn & 1 ? FG_E5M2 : FG_E4M3;
+  p.b_type = turn / 2 & 1 ? FG_E5M2 : FG_E4M3;
+  p.out_type = out_types[turn / 3 % 3];
+  p.a_scaling = &scaling_cases[turn / 4 % 3];
+  p.b_scaling = &scaling_cases[turn / 5 % 3];
+  random_codes(small_a, SMALL_M * p.k, turn / 7);
+  random_codes(small_b, N * p.k, turn / 8);
+  for (int i = 0; i < SMALL_M * 9; i++) small_a_scale[i] = 0x1p-7f * (float)(1 + next_bits() % 1000);
+  for (int i = 0; i < N * 9; i++) small_b_scale[i] = -0x1p-9f * (float)(1 + next_bits() % 1000);
+  char shapes[4][32];
+  const fg_scaling scalings[2] = {p.a_scaling->scaling, p.b_scaling->scaling};
+  const int64_t rows[2] = {SMALL_M, N};
+  size_t scales[2];
+  for (int i = 0; i < 2; i++) {
+    int64_t scale_rows = scalings[i] == FG_1X128 ? rows[i] : (rows[i] + 127) / 128;
+    scales[i] = scalings[i] == FG_TENSOR ? 1 : (size_t)(scale_rows * p.blocks);
+    snprintf(shapes[i], sizeof shapes[i], "%lld,%lld", (long long)rows[i], (long long)p.k);
+    snprintf(shapes[2 + i], sizeof shapes[2 + i], "%lld,%lld", (long long)scale_rows, (long long)p.blocks);
+    if (scalings[i] == FG_TENSOR) snprintf(shapes[2 + i], sizeof shapes[2 + i], "1");
+  }
+  const struct piece pieces[] = {{"a", fp8_names[p.a_type == FG_E5M2], shapes[0], small_a, (size_t)(SMALL_M * p.k)},
+                                 {"a_scale_inv", "F32", shapes[2], small_a_scale, scales[0] * 4},
+                                 {"b", fp8_names[p.b_type == FG_E5M2], shapes[1], small_b, (size_t)(N * p.k)},
+                                 {"b_scale_inv", "F32", shapes[3], small_b_scale, scales[1] * 4},
+                                 {"c", "F32", "5,150", c, SMALL_M * N * sizeof *c}};
+  write_safetensors("in.safetensors", pieces, 5, turn % 8);
+  snprintf(p.options, sizeof p.options, "--a in.safetensors:a --b in.safetensors:b%s --split-k %lld --out-type %s",
+           p.with_c ? " --c in.safetensors:c" : "", (long long)p.ranges, outs[turn / 3 % 3]);
+  return p;
+}
+
+static float scale_of(const float *scales, fg_scaling scaling, int64_t row, int64_t block, int64_t blocks) {
+  return scales[scaling == FG_TENSOR ? 0 : (scaling == FG_1X128 ? row : row / 128) * blocks + block];
+}
+
+/* D[i, j] before it is rounded, by the formulas of finegemm.h. */
+static float hopper_element(const struct hopper_case *p, int64_t i, int64_t j) {
+  float total = 0;
+  int64_t ranges = p->ranges < p->blocks ? p->ranges : p->blocks;
+  for (int64_t range = 0; range < ranges; range++) {
+    float sum = 0;
+    for (int64_t b = range * p->blocks / ranges; b < (range + 1) * p->blocks / ranges; b++) {
+      float dot, scale = scale_of(small_a_scale, p->a_scaling->scaling, i, b, p->blocks) *
+                         scale_of(small_b_scale, p->b_scaling->scaling, j, b, p->blocks);
+      cr_assert(fg_mma(p->a_type, small_a + i * p->k + b * 128, p->b_type, small_b + j * p->k + b * 128,
+                       p->k - b * 128 < 128 ? p->k - b * 128 : 128, 0, &dot, NULL) == FG_OK);
+      sum = fmaf(scale, dot, sum);
+    }
+    total = range == 0 ? sum : total + sum;
+  }
+  return p->with_c ? total + c[i * N + j] : total;
+}
+
+static json_t *item(json_t *json, const char *key, size_t index) {
+  json_t *list = json_object_get(json, key), *found = json_array_get(list, index);
+  cr_assert(found, "%s[%zu]", key, index);
+  return found;
+}
+
+/* A number, or NaN for what JSON has none for. */
+static double number_or_nan(json_t *json, const char *key) {
+  json_t *value = json_object_get(json, key);
+  cr_assert(json_is_number(value) || json_is_null(value), "%s", key);
+  return json_is_null(value) ? (double)NAN : json_number_value(value);
+}
+
+static bool same(double left, double right) { return left == right || !(isfinite(left) || isfinite(right)); }
+
+/* A product's code, value, term and cut fit together. */
+static void check_product(json_t *product, json_t *step, const struct hopper_case *p, int64_t i, int64_t j) {
+  int64_t k = integer_in(product, "k");
+  json_t *exponent = json_object_get(step, "exponent"), *own = json_object_get(product, "exponent");
+  double value = number_or_nan(product, "product"), cut = number_in(product, "cut");
+  cr_assert(integer_in(product, "a_code") == small_a[i * p->k + k] && integer_in(product, "b_code") == small_b[j * p->k + k]);
+  cr_assert(same(value, number_or_nan(product, "a") * number_or_nan(product, "b")));
+  cr_assert(json_is_null(own) == (value == 0));
+  if (json_is_null(exponent)) {
+    cr_assert(integer_in(product, "term") == 0 && cut == 0);
+  } else {
+    cr_assert(value == ldexp((double)integer_in(product, "term"), (int)json_integer_value(exponent) - 13) + cut);
+    cr_assert(json_is_null(own) || json_integer_value(own) <= json_integer_value(exponent));
+  }
+}
+
+/* What holds within a step; returns its result. */
+static double check_step(json_t *step, double accumulator, const struct hopper_case *p, int64_t i, int64_t j) {
+  json_t *exponent = json_object_get(step, "exponent");
+  double unit = json_is_null(exponent) ? 0 : ldexp(1, (int)json_integer_value(exponent) - 13);
+  double lost = json_is_null(exponent) ? 0 : accumulator - (double)integer_in(step, "accumulator_term") * unit;
+  int64_t count = integer_in(step, "count"), not_zero = 0, cut = 0, vanished = 0;
+  cr_assert(same(number_or_nan(step, "accumulator"), accumulator));
+  cr_assert((size_t)count == json_array_size(json_object_get(step, "products")));
+  for (int64_t l = 0; l < count; l++) {
+    json_t *product = item(step, "products", (size_t)l);
+    cr_assert(integer_in(product, "k") == integer_in(step, "k") + l);
+    check_product(product, step, p, i, j);
+    not_zero += number_or_nan(product, "product") != 0;
+    cut += number_in(product, "cut") != 0;
+    vanished += number_in(product, "cut") != 0 && integer_in(product, "term") == 0;
+    lost += number_in(product, "cut");
+  }
+  cr_assert(not_zero == integer_in(step, "not_zero") && cut == integer_in(step, "cut"));
+  cr_assert(vanished == integer_in(step, "vanished"));
+  cr_assert(fabs(number_in(step, "lost_in_terms") - lost) <= 0x1p-40 * unit);
+  double result = number_or_nan(step, "result");
+  if (!json_is_null(exponent)) cr_assert(result == (double)integer_in(step, "sum") * unit - number_in(step, "lost_in_sum"));
+  return result;
+}
+
+/* What holds within a block; returns its dot. */
+static double check_block(json_t *block, double before, const struct hopper_case *p, int64_t i, int64_t j) {
+  int64_t b = integer_in(block, "block"), count = 0, cut = 0;
+  float a_scale = scale_of(small_a_scale, p->a_scaling->scaling, i, b, p->blocks);
+  float b_scale = scale_of(small_b_scale, p->b_scaling->scaling, j, b, p->blocks);
+  double dot = 0, lost = 0;
+  cr_assert(number_in(block, "a_scale") == (double)a_scale && number_in(block, "b_scale") == (double)b_scale);
+  cr_assert(number_in(block, "scale") == (double)(a_scale * b_scale));
+  for (size_t s = 0; s < json_array_size(json_object_get(block, "steps")); s++) {
+    json_t *step = item(block, "steps", s);
+    cr_assert(integer_in(step, "k") == b * 128 + (int64_t)s * 32);
+    dot = check_step(step, dot, p, i, j);
+    count += integer_in(step, "count");
+    cut += integer_in(step, "cut");
+    lost += number_in(step, "lost_in_terms") + number_in(step, "lost_in_sum");
+  }
+  cr_assert(count == (p->k - b * 128 < 128 ? p->k - b * 128 : 128) && count == integer_in(block, "count"));
+  cr_assert(cut == integer_in(block, "cut") && number_in(block, "lost") == lost && same(number_or_nan(block, "dot"), dot));
+  cr_assert(same(number_or_nan(block, "sum"), (double)fmaf(a_scale * b_scale, (float)dot, (float)before)));
+  return dot;
+}
+
+/* Whether an explanation says one thing throughout, from codes to D. */
+static void check_explanation(json_t *json, const struct hopper_case *p, int64_t i, int64_t j) {
+  float total = 0, promoted = 0, promoted_in_range = 0, chain;
+  double before = 0, d = number_or_nan(json, "d"), bound = number_or_nan(json, "bound");
+  cr_assert(json_array_size(json_object_get(json, "blocks")) == (size_t)p->blocks);
+  for (int64_t b = 0; b < p->blocks; b++) {
+    json_t *block = item(json, "blocks", (size_t)b);
+    int64_t range = integer_in(block, "range");
+    float dot = (float)check_block(block, before, p, i, j);
+    bool ends = b + 1 == p->blocks || integer_in(item(json, "blocks", (size_t)b + 1), "range") != range;
+    before = number_or_nan(block, "sum");
+    promoted_in_range += dot;
+    if (!ends) continue;
+    cr_assert(same(json_number_value(item(json, "range_sums", (size_t)range)), before) || isnan(before));
+    total = range == 0 ? (float)before : total + (float)before;
+    promoted = range == 0 ? promoted_in_range : promoted + promoted_in_range;
+    before = 0;
+    promoted_in_range = 0;
+  }
+  cr_assert(same(number_or_nan(json, "sum"), (double)total));
+  cr_assert(json_is_null(json_object_get(json, "c")) || number_in(json, "c") == (double)c[i * N + j]);
+  if (isfinite(d) && isfinite(bound)) {
+    static const char *const parts[] = {"cuts", "promotion", "c", "output"};
+    double error = d - number_in(json, "value"), sum = 0;
+    for (int part = 0; part < 4; part++) sum += number_in(json_object_get(json, "error_parts"), parts[part]);
+    cr_assert(fabs(sum - error) <= 1e-9 * bound, "%g is not %g", sum, error);
+    cr_assert(number_in(json, "error") == fabs(error) && fabs(error) <= bound);
+    cr_assert(bound == 0 || number_in(json, "ratio") == fabs(error) / bound);
+  }
+  json_t *unscaled = json_object_get(json, "unscaled");
+  cr_assert(fg_mma(p->a_type, small_a + i * p->k, p->b_type, small_b + j * p->k, p->k, 0, &chain, NULL) == FG_OK);
+  cr_assert(same(number_or_nan(unscaled, "chain"), (double)chain));
+  cr_assert(same(number_or_nan(unscaled, "promoted"), (double)promoted));
+  cr_assert(!isfinite(promoted) || isfinite(number_in(unscaled, "value")));
+}
+
+static uint32_t bits_at(const struct tensor *d, int64_t index) {
+  uint32_t bits = 0;
+  memcpy(&bits, (const char *)d->data + index * (d->type == FG_FP32 ? 4 : 2), d->type == FG_FP32 ? 4 : 2);
+  return bits;
+}
+
+/* On FP8 files codes that are NaN, infinite or saturated are data like others. What gemm writes is what the formulas give, and what
+ * explain explains. */
+Test(cli, hopper_from_files, .timeout = 600) {
+  int finite = 0, special = 0;
+  for (int turn = 0; turn < 60; turn++) {
+    struct hopper_case p = make_hopper_case(turn);
+    char line[512];
+    snprintf(line, sizeof line, "rm -f d.safetensors; finegemm gemm --level hopper --out d.safetensors:d %s", p.options);
+    run_well(line);
+    const struct tensor *d = load("d.safetensors", "d");
+    cr_assert(d->type == p.out_type && d->count == SMALL_M * N);
+    for (int64_t index = 0; index < SMALL_M * N; index++) {
+      float wanted = hopper_element(&p, index / N, index % N);
+      uint32_t bits = 0;
+      fg_conversion round = {.rows = 1, .cols = 1, .from = {.data = &wanted}, .to = {.data = &bits, .type = p.out_type}};
+      cr_assert(fg_convert(context(), &round) == FG_OK);
+      cr_assert(bits_at(d, index) == bits, "%s: [%d, %d] is 0x%X, not 0x%X", line, (int)(index / N), (int)(index % N),
+                bits_at(d, index), bits);
+      isfinite(wanted) ? finite++ : special++;
+    }
+    for (int element = 0; element < 3; element++) {
+      int64_t i = (int64_t)(next_bits() % SMALL_M), j = (int64_t)(next_bits() % N);
+      char bits[16];
+      snprintf(bits, sizeof bits, p.out_type == FG_FP32 ? "0x%08X" : "0x%04X", bits_at(d, i * N + j));
+      snprintf(line, sizeof line, "finegemm explain --json --products --row %d --col %d %s", (int)i, (int)j, p.options);
+      json_t *json = json_from(line, 0);
+      cr_assert(strcmp(string_in(json, "bits"), bits) == 0, "%s: %s, not %s", line, string_in(json, "bits"), bits);
+      check_explanation(json, &p, i, j);
+    }
+  }
+  cr_assert(finite > 10000 && special > 1000, "%d finite elements, %d others", finite, special);
+}
+
+/* Of the same element the text says the same, as long as its K asks for. */
+Test(cli, explain_as_text) {
+  const char *options = "finegemm explain --a x.npy --b w.npy --c c.npy --row 36 --col 149 --split-k 2 --out-type bf16";
+  char line[256];
+  snprintf(line, sizeof line, "%s --json", options);
+  const char *bits = string_in(json_from(line, 0), "bits"), *out = run_well(options);
+  cr_expect(strstr(out, bits) && strstr(out, "\nK is summed in 2 ranges") && strstr(out, "adding C in FP32"), "%s", out);
+  cr_expect(strstr(out, "\n288 ") && !strstr(out, "\nk 288 "), "a line for each step, but none for a product: %s", out);
+  snprintf(line, sizeof line, "%s --products", options);
+  out = run_well(line);
+  cr_expect(strstr(out, bits) && strstr(out, "\nk 288 ... 299, accumulator ") && strstr(out, "\n299  0x"), "%s", out);
+
+  /* 1/16 times 1/16, 32768 times: the chain stops at 64, the promoted sum goes on to 128. */
+  static uint8_t sixteenths[1 << 15];
+  memset(sixteenths, 0x18, sizeof sixteenths);
+  const float one = 1;
+  const struct piece pieces[] = {{"a", "F8_E4M3", "1,32768", sixteenths, sizeof sixteenths},
+                                 {"a_scale_inv", "F32", "1", &one, 4}};
+  write_safetensors("in.safetensors", pieces, 2, 0);
+  out = run_well("finegemm explain --a in.safetensors:a --b in.safetensors:a");
+  cr_expect(strstr(out, "The 8 of 256 that cost D most") && strstr(out, "promoted to FP32 every 128            128      0\n") &&
+                strstr(out, "in one chain through the tensor core   64    -64\n"),
+            "%s", out);
+  cr_expect(!strstr(out, "In the tensor core"), "no steps of so long a K: %s", out);
+
+  /* Nothing to add up; and what is not finite, which has no error to take apart. */
+  const struct piece none[] = {{"a", "F8_E4M3", "1,0", sixteenths, 0}, {"a_scale_inv", "F32", "1", &one, 4}};
+  write_safetensors("in.safetensors", none, 2, 0);
+  out = run_well("finegemm explain --a in.safetensors:a --b in.safetensors:a");
+  cr_expect(strstr(out, "\n0 products, ") && strstr(out, "F32 0x00000000") && !strstr(out, "Blocks of 128"), "%s", out);
+  sixteenths[77] = 0x7F;
+  write_safetensors("in.safetensors", pieces, 2, 0);
+  out = run_well("finegemm explain --a in.safetensors:a --b in.safetensors:a");
+  cr_expect(strstr(out, "F32 0x7FFFFFFF") && !strstr(out, "of which") && !strstr(out, "-nan"), "%s", out);
 }
 
 /* Floats are quantised on load as fg_quantize() does it, whatever the file's order and alignment. */
