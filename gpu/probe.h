@@ -2,8 +2,8 @@
 #ifndef FG_PROBE_H
 #define FG_PROBE_H
 
-/* A line for people, as "libcuda.so.1, CUDA 13.0" or "no libcuda.so.1 found". */
-enum { FG_PROBE_BYTES = 160 };
+/* A line for people, as "a driver for CUDA 13.0", or why not. */
+enum { FG_PROBE_BYTES = 200 };
 
 struct fg_probe {
   int driver; /* its CUDA version, as 13000; 0: no driver, or one that does not start */
@@ -13,6 +13,7 @@ struct fg_probe {
   char driver_text[FG_PROBE_BYTES], nvrtc_text[FG_PROBE_BYTES], gpu_text[FG_PROBE_BYTES];
 };
 
+/* fg_message() stays as it is. */
 void fg_probe_cuda(struct fg_probe *probe);
 
 #endif

@@ -1,0 +1,15 @@
+# Writes OUTPUT, a C file with the table fg_embedded_sources (gpu/source.h): the files of the tree ROOT that the file LIST names,
+# relative to ROOT, one a line. Bytes and not string literals, which C11 promises only up to 4095 characters.
+file(STRINGS ${LIST} names)
+set(arrays "")
+set(table "")
+set(number 0)
+foreach(name ${names})
+  file(READ ${ROOT}/${name} bytes HEX)
+  string(REGEX REPLACE "(................................)" "\\1\n" bytes "${bytes}")
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${bytes}")
+  string(APPEND arrays "static const unsigned char text_${number}[] = {\n${bytes}0x00};\n")
+  string(APPEND table "    {\"${name}\", (const char *)text_${number}, 0},\n")
+  math(EXPR number "${number} + 1")
+endforeach()
+file(WRITE ${OUTPUT} "#include \"source.h\"\n\n${arrays}\nconst struct fg_source fg_embedded_sources[] = {\n${table}    {0, 0, 0},\n};\n")
