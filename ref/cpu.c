@@ -89,7 +89,7 @@ const struct fg_path *fg_path(void) {
 }
 
 const struct fg_mma_path *fg_mma_path(void) {
-  static const struct fg_mma_path *const paths[] = {&fg_mma_plain, &fg_mma_plain, &fg_mma_plain};
+  static const struct fg_mma_path *const paths[] = PATHS(fg_mma);
   return paths[fg_isa()];
 }
 

@@ -1,123 +1,111 @@
-/* The level `hopper`: the tensor core's own arithmetic through the whole product. */
+/* The level `hopper`: the tensor core's own arithmetic through the whole product.
+ *
+ * D falls into tiles, one thread to a tile. A tile goes along K block by block: its rows of A are decoded, and then for each 16 of
+ * its columns those rows of B, their dots are made, and added to the tile's sums with their scales. */
 #include "cpu.h"
 #include "fp8.h"
 #include "mma.h"
 
 #include <string.h>
 
-enum { ROWS = 64, COLS = 128 }; /* of a tile of D */
+enum { MOST_ROWS = 64, MOST_COLS = 512, ELEMENTS = 8192 }; /* of a tile of D */
+enum { TILES_FOR_A_THREAD = 4 };                           /* or the last ones leave too many threads without work */
+
+static int64_t min(int64_t x, int64_t y) { return x < y ? x : y; }
+static int64_t panels(int64_t rows) { return (rows + FG_MMA_ROWS - 1) / FG_MMA_ROWS; }
 
 struct tile {
-  int64_t i0, rows, j0, cols;
-  float total[ROWS][COLS], range[ROWS][COLS]; /* sums: of the ranges of K done, and of the one being done */
-  float a_scale[ROWS], b_scale[FG_MMA_COLS];
-  struct fg_mma_row a[ROWS];
-  struct fg_mma_cols b;
-  float dot[ROWS][FG_MMA_COLS];
+  int64_t i0, rows, j0, cols, ld;         /* ld: cols rounded up to 16 */
+  float total[ELEMENTS], range[ELEMENTS]; /* [rows, ld] sums: of the ranges of K done, and of the one being done */
+  const float *a_scales[MOST_ROWS], *b_scales[MOST_COLS]; /* of the first block */
+  float a_scale[MOST_ROWS], b_scale[FG_MMA_ROWS];
+  struct fg_mma_panel a[MOST_ROWS / FG_MMA_ROWS], b;
+  float dot[MOST_ROWS][FG_MMA_ROWS];
 };
 
-/* A code decoded. */
-struct operand {
-  int8_t exponent;
-  bool is_negative, is_special;
-  uint16_t significand;
-};
-
-static struct operand operands[2][256]; /* of e4m3, of e5m2 */
-
-__attribute__((constructor)) static void fill_operands(void) {
-  for (int is_e5m2 = 0; is_e5m2 < 2; is_e5m2++)
-    for (int code = 0; code < 256; code++) {
-      struct fg_mma_operand x = fg_mma_operand(is_e5m2, (uint8_t)code);
-      operands[is_e5m2][code] = (struct operand){(int8_t)(x.significand ? x.exponent : FG_MMA_ZERO_EXPONENT), x.negative,
-                                                 x.is_infinite || x.is_nan, (uint16_t)x.significand};
-    }
+/* Those of a row: scale(row, block) = scales[block * block_stride]. */
+static const float *scales_of(const struct fg_scales *scales, int64_t row) {
+  return scales->data + (scales->row0 + row) / scales->row_block * scales->row_stride;
 }
 
-static void decode_row(const struct fg_part *part, int64_t i, int64_t k0, int64_t count, struct fg_mma_row *row) {
-  const struct operand *table = operands[part->a_type == FG_E5M2];
-  const uint8_t *codes = part->a + i * part->a_ld + k0;
-  int shift = 14 - (part->a_type == FG_E5M2 ? 2 : 3) - (part->b_type == FG_E5M2 ? 2 : 3);
-  row->is_special = false;
-  for (int64_t k = 0; k < FG_BLOCK_K; k++) {
-    struct operand x = table[k < count ? codes[k] : 0];
-    row->exponent[k] = x.exponent;
-    row->significand[k] = (uint16_t)(x.significand << shift);
-    row->flip[k] = x.is_negative ? 0xFFFE : 0;
-    row->is_special |= x.is_special;
+/* 16 rows from `row` on, of one block; what is beyond the last row or the end of K is zeros. */
+static void decode(fg_type type, const uint8_t *data, int64_t ld, int64_t row, int64_t rows, int64_t k0, int64_t count,
+                   struct fg_mma_panel *panel) {
+  const uint8_t *codes = data + row * ld + k0;
+  uint8_t whole[FG_MMA_ROWS][FG_BLOCK_K];
+  if (rows < FG_MMA_ROWS || count < FG_BLOCK_K) {
+    memset(whole, 0, sizeof whole);
+    for (int64_t i = 0; i < min(rows, FG_MMA_ROWS); i++) memcpy(whole[i], codes + i * ld, (size_t)count);
+    codes = whole[0], ld = FG_BLOCK_K;
   }
+  fg_mma_path()->decode(type, codes, ld, panel);
 }
 
-/* Columns beyond the last of B are zeros. */
-static void decode_cols(const struct fg_part *part, int64_t j0, int64_t col_count, int64_t k0, int64_t count,
-                        struct fg_mma_cols *cols) {
-  const struct operand *table = operands[part->b_type == FG_E5M2];
-  cols->special_cols = 0;
-  for (int col = 0; col < FG_MMA_COLS; col++) {
-    const uint8_t *codes = part->b + (j0 + col) * part->b_ld + k0;
-    int word = fg_mma_word(col);
-    for (int64_t k = 0; k < FG_BLOCK_K; k++) {
-      struct operand x = table[col < col_count && k < count ? codes[k] : 0];
-      cols->exponent[k / 4][col * 4 + k % 4] = x.exponent;
-      cols->significand[k / 4][word + k % 4] = x.significand;
-      cols->sign[k / 4][word + k % 4] = x.is_negative ? -1 : 1;
-      cols->special_cols |= (uint32_t)x.is_special << col;
-    }
-  }
-}
-
-/* A dot with NaN or infinity in it, by the definition. */
-static float special_dot(const struct fg_part *part, int64_t i, int64_t j, int64_t k0, int64_t count) {
-  const uint8_t *a = part->a + i * part->a_ld + k0, *b = part->b + j * part->b_ld + k0;
-  return fg_mma_dot(part->a_type, a, part->b_type, b, count, 0, NULL);
-}
-
-static void dots(const struct fg_part *part, struct tile *tile, int64_t col, int64_t k0, int64_t count) {
-  int64_t j0 = tile->j0 + col, cols = tile->cols - col < FG_MMA_COLS ? tile->cols - col : FG_MMA_COLS;
-  decode_cols(part, j0, cols, k0, count, &tile->b);
-  fg_mma_path()->dots(tile->a, tile->rows, &tile->b, (int)((count + FG_MMA_K - 1) / FG_MMA_K), tile->dot);
+/* Dots with NaN or infinity in them, by the definition. */
+static void replace_special_dots(const struct fg_part *part, struct tile *tile, int64_t col, int64_t k0, int64_t count) {
   for (int64_t i = 0; i < tile->rows; i++)
-    for (int64_t j = 0; j < cols && (tile->a[i].is_special || tile->b.special_cols); j++)
-      if (tile->a[i].is_special || tile->b.special_cols >> j & 1)
-        tile->dot[i][j] = special_dot(part, tile->i0 + i, j0 + j, k0, count);
+    for (int64_t j = 0; j < min(tile->cols - col, FG_MMA_ROWS); j++)
+      if ((tile->a[i / FG_MMA_ROWS].special_rows >> i % FG_MMA_ROWS | tile->b.special_rows >> j) & 1)
+        tile->dot[i][j] = fg_mma_dot(part->a_type, part->a + (tile->i0 + i) * part->a_ld + k0, part->b_type,
+                                     part->b + (tile->j0 + col + j) * part->b_ld + k0, count, 0, NULL);
 }
 
 static void add_block(const struct fg_part *part, struct tile *tile, int64_t block) {
-  int64_t k0 = block * FG_BLOCK_K, count = part->k - k0 < FG_BLOCK_K ? part->k - k0 : FG_BLOCK_K;
-  for (int64_t i = 0; i < tile->rows; i++) {
-    decode_row(part, tile->i0 + i, k0, count, &tile->a[i]);
-    tile->a_scale[i] = fg_scale_at(&part->a_scale, tile->i0 + i, block);
+  const struct fg_mma_path *path = fg_mma_path();
+  int64_t k0 = block * FG_BLOCK_K, count = min(part->k - k0, FG_BLOCK_K);
+  uint32_t special_rows = 0;
+  for (int64_t i = 0; i < tile->rows; i++) tile->a_scale[i] = tile->a_scales[i][block * part->a_scale.block_stride];
+  for (int64_t i = 0; i < tile->rows; i += FG_MMA_ROWS) {
+    struct fg_mma_panel *a = &tile->a[i / FG_MMA_ROWS];
+    decode(part->a_type, part->a, part->a_ld, tile->i0 + i, tile->rows - i, k0, count, a);
+    special_rows |= a->special_rows;
   }
-  for (int64_t col = 0; col < tile->cols; col += FG_MMA_COLS) {
-    for (int64_t j = 0; j < FG_MMA_COLS; j++)
-      tile->b_scale[j] = col + j < tile->cols ? fg_scale_at(&part->b_scale, tile->j0 + col + j, block) : 0;
-    dots(part, tile, col, k0, count);
-    fg_mma_path()->promote(tile->a_scale, tile->b_scale, tile->rows, tile->dot, &tile->range[0][col], COLS);
+  for (int64_t col = 0; col < tile->cols; col += FG_MMA_ROWS) {
+    int64_t cols = min(tile->cols - col, FG_MMA_ROWS);
+    for (int64_t j = 0; j < FG_MMA_ROWS; j++)
+      tile->b_scale[j] = j < cols ? tile->b_scales[col + j][block * part->b_scale.block_stride] : 0;
+    decode(part->b_type, part->b, part->b_ld, tile->j0 + col, cols, k0, count, &tile->b);
+    path->dots(tile->a, tile->rows, &tile->b, (int)((count + FG_MMA_K - 1) / FG_MMA_K), tile->dot);
+    if (special_rows | tile->b.special_rows) replace_special_dots(part, tile, col, k0, count);
+    path->promote(tile->a_scale, tile->b_scale, tile->rows, tile->dot, tile->range + col, tile->ld);
   }
 }
 
 static void multiply_tile(const struct fg_part *part, struct tile *tile) {
-  int64_t blocks = fg_blocks(part->k);
+  int64_t blocks = fg_blocks(part->k), elements = tile->rows * tile->ld;
   int ranges = fg_ranges(part->split_k, blocks);
+  for (int64_t i = 0; i < tile->rows; i++) tile->a_scales[i] = scales_of(&part->a_scale, tile->i0 + i);
+  for (int64_t j = 0; j < tile->cols; j++) tile->b_scales[j] = scales_of(&part->b_scale, tile->j0 + j);
   for (int range = 0; range < ranges; range++) {
-    memset(tile->range, 0, sizeof tile->range);
+    memset(tile->range, 0, (size_t)elements * sizeof(float));
     for (int64_t block = fg_range_begin(range, ranges, blocks); block < fg_range_begin(range + 1, ranges, blocks); block++)
       add_block(part, tile, block);
-    for (int64_t i = 0; i < tile->rows; i++)
-      for (int64_t j = 0; j < tile->cols; j++)
-        tile->total[i][j] = range == 0 ? tile->range[i][j] : tile->total[i][j] + tile->range[i][j];
+    for (int64_t e = 0; e < elements; e++) tile->total[e] = range == 0 ? tile->range[e] : tile->total[e] + tile->range[e];
+  }
+}
+
+/* Wide tiles, for their rows are decoded again for each tile of a row of tiles; smaller ones where threads would be idle. */
+static void choose_tile(const struct fg_part *part, int threads, int64_t *rows, int64_t *cols) {
+  *rows = min(MOST_ROWS, panels(part->m) * FG_MMA_ROWS);
+  *cols = min(min(MOST_COLS, ELEMENTS / *rows), panels(part->n) * FG_MMA_ROWS);
+  while (threads > 1 && *rows + *cols > 2 * FG_MMA_ROWS &&
+         ((part->m + *rows - 1) / *rows) * ((part->n + *cols - 1) / *cols) < (int64_t)threads * TILES_FOR_A_THREAD) {
+    int64_t *larger = *rows > *cols ? rows : cols;
+    *larger = panels(*larger / 2) * FG_MMA_ROWS;
   }
 }
 
 void fg_hopper_part(const struct fg_part *part, int threads) {
-  int64_t tiles = ((part->m + ROWS - 1) / ROWS) * ((part->n + COLS - 1) / COLS);
+  int64_t rows, cols;
+  choose_tile(part, threads, &rows, &cols);
+  int64_t tiles = ((part->m + rows - 1) / rows) * ((part->n + cols - 1) / cols);
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(fg_team(threads, tiles))
-  for (int64_t i0 = 0; i0 < part->m; i0 += ROWS)
-    for (int64_t j0 = 0; j0 < part->n; j0 += COLS) {
+  for (int64_t i0 = 0; i0 < part->m; i0 += rows)
+    for (int64_t j0 = 0; j0 < part->n; j0 += cols) {
       struct tile tile;
-      tile.i0 = i0, tile.rows = part->m - i0 < ROWS ? part->m - i0 : ROWS;
-      tile.j0 = j0, tile.cols = part->n - j0 < COLS ? part->n - j0 : COLS;
+      tile.i0 = i0, tile.rows = min(part->m - i0, rows);
+      tile.j0 = j0, tile.cols = min(part->n - j0, cols), tile.ld = panels(tile.cols) * FG_MMA_ROWS;
       multiply_tile(part, &tile);
-      for (int64_t i = 0; i < tile.rows; i++) fg_finish_row(part, i0 + i, j0, tile.cols, tile.total[i]);
+      for (int64_t i = 0; i < tile.rows; i++) fg_finish_row(part, i0 + i, j0, tile.cols, tile.total + i * tile.ld);
     }
 }

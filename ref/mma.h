@@ -1,12 +1,15 @@
 /* Many tensor core steps at once: 16 columns of B against rows of A, over one block of K. tensor_core.h is the definition; what
  * is here gives its bits where all operands are finite, and has a path for each set of vector instructions.
  *
- * A term is ((|a| |b|) << (13 - product bits)) >> (exponent - a's - b's): a product of significands with one shift that hangs on
- * the largest exponent. So codes are decoded once, into significands, signs and exponents, in the order in which the vector paths
- * read them: quads of four neighbours in K, which are 32 bits of exponents or 64 bits of significands.
+ * With E the largest exponent, a term is the product cut toward zero to a multiple of 2^(E - 13). Two FP8 significands have 8 bits
+ * together, so FP32 has the product exactly, and exactly again after multiplying by a power of two:
  *
- * Significands of A come shifted left by 14 - product bits: products then have 16 bits, one more than a term that is not shifted,
- * and are shifted right by one more. */
+ *     term = (int32_t)(a * b * 2^(13 - E))        no rounding but the conversion's, which cuts toward zero
+ *
+ * The sum of 33 terms is below 2^21: FP32 has that exactly too, and in its bits the 14 leading ones stand at the top. So nothing
+ * depends on how FP32 rounds, and nothing is subnormal. Only E needs more than values: the sum of two exponents does not tell
+ * whether a product of significands reaches 2, and a subnormal keeps the smallest exponent. So codes are decoded once, into a
+ * value and an exponent each. */
 #ifndef FG_MMA_H
 #define FG_MMA_H
 
@@ -15,43 +18,44 @@
 
 #include <stdbool.h>
 
-enum { FG_MMA_COLS = 16, FG_MMA_QUADS = FG_BLOCK_K / 4 };
+enum { FG_MMA_ROWS = 16, FG_MMA_QUADS = FG_BLOCK_K / 4 };
 
 /* A zero's exponent. With any other operand's it stays below every exponent that a step can otherwise see: products of numbers
- * have at least -28, an accumulator that came from such products at least -32. Two zeros saturate at -128. */
+ * have at least -28, an accumulator that came from such products at least -32. So does the sum of two, even saturated to -128. */
 enum { FG_MMA_ZERO_EXPONENT = -100 };
 
-/* A row of A in one block of K. What is beyond the end of K is zero. */
-struct fg_mma_row {
-  int8_t exponent[FG_BLOCK_K];
-  uint16_t significand[FG_BLOCK_K]; /* << (14 - product bits) */
-  uint16_t flip[FG_BLOCK_K];        /* what turns +1 into -1 and back by exclusive or, if negative; else 0 */
-  bool is_special;                  /* it has NaN or infinity, and none of its dots counts */
-};
+/* The least exponent that a step is reckoned with: where all terms are zero, any does. */
+enum { FG_MMA_LEAST_EXPONENT = -100 };
 
-/* 16 columns, that is rows of B, in one block of K. */
-struct fg_mma_cols {
-  int8_t exponent[FG_MMA_QUADS][FG_MMA_COLS * 4];      /* [quad][column][k] */
-  uint16_t significand[FG_MMA_QUADS][FG_MMA_COLS * 4]; /* [quad][fg_mma_word(column) + k] */
-  int16_t sign[FG_MMA_QUADS][FG_MMA_COLS * 4];         /* +1 or -1, likewise */
-  uint32_t special_cols;                               /* a bit for each with NaN or infinity */
-};
+/* The bits of FP32 that a result keeps: sign, exponent and 13 fraction bits. */
+#define FG_MMA_KEPT (~0u << (23 - FG_MMA_BITS))
 
-/* Where a column's four words stand in a quad's 64: in the order in which unpacking the low, then the high halves of the 128-bit
- * lanes of exponents puts them. */
-static inline int fg_mma_word(int col) { return col % 4 / 2 * 32 + col / 4 * 8 + col % 2 * 4; }
+/* 16 rows of A, or 16 rows of B, which are columns of D, in one block of K: lanes are rows. The exponents of four neighbours in K
+ * stand together, so that a vector's bytes are the exponents of a quarter as many rows. */
+struct fg_mma_panel {
+  _Alignas(64) float value[FG_BLOCK_K][FG_MMA_ROWS];
+  _Alignas(64) int8_t exponent[FG_MMA_QUADS][FG_MMA_ROWS * 4]; /* [quad][row][k] */
+  uint32_t
+      special_rows; /* a bit for each with NaN or infinity: none of its dots counts; in value and exponent they are anything */
+};
 
 struct fg_mma_path {
-  /* dot[row][col] over `steps` steps, the first from +0. */
-  void (*dots)(const struct fg_mma_row *rows, int64_t row_count, const struct fg_mma_cols *cols, int steps,
-               float (*dot)[FG_MMA_COLS]);
+  /* 16 rows of 128 codes; `ld` codes from row to row. */
+  void (*decode)(fg_type type, const uint8_t *codes, int64_t ld, struct fg_mma_panel *panel);
+
+  /* dot[row][col] over `steps` steps, the first from +0. a has row_count rows in as many panels as that takes. */
+  void (*dots)(const struct fg_mma_panel *a, int64_t row_count, const struct fg_mma_panel *b, int steps,
+               float (*dot)[FG_MMA_ROWS]);
 
   /* sum[row * ld + col] = fma(RN(a_scale[row] * b_scale[col]), dot[row][col], sum[row * ld + col]) */
-  void (*promote)(const float *a_scale, const float *b_scale, int64_t row_count, float (*dot)[FG_MMA_COLS], float *sum,
+  void (*promote)(const float *a_scale, const float *b_scale, int64_t row_count, float (*dot)[FG_MMA_ROWS], float *sum,
                   int64_t ld);
 };
 
 extern const struct fg_mma_path fg_mma_plain, fg_mma_avx2, fg_mma_avx512;
+
+/* AVX-512's, too. */
+void fg_mma_decode_avx2(fg_type type, const uint8_t *codes, int64_t ld, struct fg_mma_panel *panel);
 
 /* The path that fg_isa() names. */
 const struct fg_mma_path *fg_mma_path(void);
