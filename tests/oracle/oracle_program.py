@@ -107,6 +107,71 @@ def reference(a, b, c, out):
     return total.astype(OUT[out])
 
 
+def integers(codes):
+    """FP8 codes as signed significands and the exponents that they count with; NaN and infinity as what their bits are."""
+    fraction_bits, bias = (3, 7) if codes.dtype == FP8["e4m3"] else (2, 15)
+    bits = codes.view(np.uint8).astype(np.int64)
+    biased = (bits & 0x7F) >> fraction_bits
+    significand = (bits & ((1 << fraction_bits) - 1)) + (np.minimum(biased, 1) << fraction_bits)
+    return np.where(bits & 0x80, -significand, significand), np.maximum(biased, 1) - bias, fraction_bits
+
+
+def tensor_core_step(c, a_codes, b_codes):
+    """c [m, n] + A [m, 32] B [n, 32] transposed, as a Hopper tensor core adds: in int64 but for what is not finite."""
+    (a, a_exponent, a_bits), (b, b_exponent, b_bits) = integers(a_codes), integers(b_codes)
+    product = a[:, None, :] * b[None, :, :]
+    exponent = a_exponent[:, None, :] + b_exponent[None, :, :]
+    c_bits = c.view(np.uint32).astype(np.int64)
+    c_biased = c_bits >> 23 & 0xFF
+    c_product = (c_bits & 0x7FFFFF) + (np.minimum(c_biased, 1) << 23)
+    c_exponent = np.maximum(c_biased, 1) - 127
+    none = -1000
+    highest = np.maximum(np.where(product != 0, exponent, none).max(axis=2), np.where(c_product != 0, c_exponent, none))
+    term = np.sign(product) * (np.abs(product) << (13 - a_bits - b_bits) >> np.clip(highest[:, :, None] - exponent, 0, 62))
+    c_term = np.where(c.view(np.int32) < 0, -1, 1) * (c_product >> np.clip(highest - c_exponent + 10, 0, 62))
+    total = term.sum(axis=2) + c_term
+    excess = np.maximum(np.frexp(total.astype(np.float64))[1] - 14, 0)  # bits beyond one and 13 of the fraction
+    cut = np.sign(total) * (np.abs(total) >> excess << excess)
+    result = np.ldexp(cut.astype(np.float64), np.where(total != 0, highest - 13, 0)).astype(np.float32)
+    plain = c + (a_codes.astype(np.float32)[:, None, :] * b_codes.astype(np.float32)[None, :, :]).sum(axis=2, dtype=np.float64)
+    return np.where(np.isfinite(plain), result, plain.astype(np.float32)) + np.float32(0)
+
+
+def hopper(a, b, c, out, split_k):
+    (a_codes, *_), (b_codes, *_) = a, b
+    m, k, n, blocks = a_codes.shape[0], a_codes.shape[1], b_codes.shape[0], -(-a_codes.shape[1] // BLOCK)
+    ranges = max(1, min(split_k, blocks))
+    first_blocks = {r * blocks // ranges for r in range(1, ranges)}
+    whole = np.zeros((m, -(-k // BLOCK) * BLOCK), a_codes.dtype), np.zeros((n, -(-k // BLOCK) * BLOCK), b_codes.dtype)
+    whole[0][:, :k], whole[1][:, :k] = a_codes, b_codes
+    done, total = None, np.zeros((m, n), np.float32)
+    for block, (scale, _, _) in enumerate(parts_of(a, b)):
+        if block in first_blocks:
+            done, total = total if done is None else done + total, np.zeros((m, n), np.float32)
+        dot = np.zeros((m, n), np.float32)
+        for at in range(block * BLOCK, (block + 1) * BLOCK, 32):
+            dot = tensor_core_step(dot, whole[0][:, at:at + 32], whole[1][:, at:at + 32])
+        total = fma(scale, dot, total)
+    if done is not None:
+        total = done + total
+    if c is not None:
+        total = total + c.astype(np.float32)
+    return with_one_nan(total.astype(OUT[out]))
+
+
+def with_one_nan(x):
+    bits = x.view({2: np.uint16, 4: np.uint32}[x.itemsize])
+    return np.where(np.isnan(x), {2: np.uint16(0x7FFF), 4: np.uint32(0x7FFFFFFF)}[x.itemsize], bits).view(x.dtype)
+
+
+def size_of(values, dtype, level):
+    """What an operand counts for in the bound: the tensor core aligns a subnormal as if it were its format's smallest normal."""
+    if level != "hopper":
+        return np.abs(values)
+    smallest = 2.0**-6 if dtype == FP8["e4m3"] else 2.0**-14
+    return np.where(values == 0, 0, np.maximum(np.abs(values), smallest))
+
+
 def value_and_bound(a, b, c, out, level):
     """In float64, as docs/numerics.md derives it."""
     m, k = a[0].shape
@@ -115,15 +180,18 @@ def value_and_bound(a, b, c, out, level):
     for scale, a_values, b_values in parts_of(a, b):
         a64, b64 = a_values.astype(np.float64), b_values.astype(np.float64)
         value += scale.astype(np.float64) * (a64 @ b64.T)
-        magnitude += np.abs(scale.astype(np.float64)) * (np.abs(a64) @ np.abs(b64).T)
+        sizes = size_of(a64, a[0].dtype, level) @ size_of(b64, b[0].dtype, level).T
+        magnitude += np.abs(scale.astype(np.float64)) * sizes
     c64 = 0 if c is None else c.astype(np.float64)
     value = value + c64
     blocks, u = -(-k // BLOCK), 2.0**-24
-    terms = k + blocks + 2
+    terms = (0 if level == "hopper" else k) + blocks + 2
     if level == "exact":
         bound = terms * 2.0**-52 * (magnitude + np.abs(c64)) + u * np.abs(value) + 2.0**-150
     else:
         bound = terms * u / (1 - terms * u) * magnitude + blocks * 2.0**-150
+        if level == "hopper":
+            bound = bound + 132 * 2.0**-13 * magnitude
         if c is not None:
             bound = bound + u * (np.abs(value) + bound) + 2.0**-150
     if out == "bf16":
@@ -255,15 +323,19 @@ def operand(random, shape, kind, scaling):
     return codes, scale * random.choice([1, 1, 1, -1], scale.shape).astype(np.float32), scaling
 
 
-def check_level(program, folder, level, inputs, a, b, c, out, file_type):
-    """Runs a level; `reference` must have the bits, every level the bound."""
+def check_level(program, folder, level, inputs, a, b, c, out, file_type, split_k=0):
+    """Runs a level; `reference` and `hopper` must have the bits, every level the bound."""
     target = folder / "d.npy" if file_type == "npy" else f"{folder}/d.safetensors:d"
-    program("gemm", *inputs, "--out", target, "--out-type", out, "--level", level)
+    split = ["--split-k", split_k] if split_k else []
+    program("gemm", *inputs, "--out", target, "--out-type", out, "--level", level, *split)
     got = np.load(target) if file_type == "npy" else read_tensors(folder / "d.safetensors")["d"]
-    about = (level, inputs, out, file_type)
-    if level == "reference":
-        want = reference(a, b, c, out)
+    about = (level, inputs, out, file_type, split)
+    if level in ("reference", "hopper"):
+        want = reference(a, b, c, out) if level == "reference" else hopper(a, b, c, out, split_k)
         assert same_bits(got, want.astype(np.float32) if file_type == "npy" else want), about
+    if not np.all(np.isfinite(got.astype(np.float32))):
+        assert level == "hopper", about  # which alone is given such operands, and was compared by its bits
+        return
     value, bound = value_and_bound(a, b, c, out, level)
     error = np.abs(got.astype(np.float64) - value)
     assert np.all(error <= bound), (about, "outside the bound")
@@ -286,8 +358,41 @@ def check_gemm(program, folder, random):
             inputs += ["--scaling-a", a_scaling, "--scaling-b", b_scaling]
         if c is not None:
             inputs += ["--c", f"{folder}/w.safetensors:mlp.c"]
-        for level in ("reference", "exact", "blas"):
+        for level in ("reference", "exact", "blas", "hopper"):
             check_level(program, folder, level, inputs, a, b, c, out, "npy" if level == "exact" and t % 4 == 0 else "safetensors")
+
+
+def hurting_codes(random, shape, kind, likeness):
+    """FP8 codes at which a tensor core's sum shows how it is made."""
+    codes = random.integers(0, 256, shape).astype(np.uint8)
+    largest = 0x7E if kind == "e4m3" else 0x7B
+    codes = np.where((codes & 0x7F) > largest, codes & 0x80, codes)  # finite
+    if likeness == "zeros":
+        codes = np.where(random.random(shape) < 0.8, codes & 0x80, codes)
+    if likeness == "subnormal":
+        codes = np.where(random.random(shape) < 0.9, codes & (0x87 if kind == "e4m3" else 0x83), codes)
+    if likeness == "unequal":
+        codes = (codes & 0x80) | np.where(random.random(shape) < 0.1, largest, codes & 1)
+    if likeness == "not finite":
+        codes = np.where(random.random(shape) < 0.001, random.integers(largest + 1, 0x80, shape) | (codes & 0x80), codes)
+    return codes.astype(np.uint8).view(FP8[kind])
+
+
+def check_hopper(program, folder, random):
+    """The level hopper on codes that hurt, K split into any number of ranges."""
+    shapes = [(33, 70, 128), (5, 130, 640), (129, 3, 897), (1, 1, 33), (18, 31, 1300), (40, 17, 31)]
+    turn = itertools.count()
+    likenesses = ("any", "zeros", "subnormal", "unequal", "not finite")
+    for likeness, a_kind, b_kind, a_scaling, b_scaling in itertools.product(likenesses, FP8, FP8, SCALINGS, SCALINGS):
+        t = next(turn)
+        m, n, k = shapes[t % len(shapes)]
+        a = (hurting_codes(random, (m, k), a_kind, likeness), *operand(random, (m, k), a_kind, a_scaling)[1:])
+        b = (hurting_codes(random, (n, k), b_kind, likeness), *operand(random, (n, k), b_kind, b_scaling)[1:])
+        write_tensors(folder / "ab.safetensors", {"a": a[0], "a_scale_inv": a[1], "b": b[0], "b_scale_inv": b[1]})
+        inputs = ["--a", f"{folder}/ab.safetensors:a", "--b", f"{folder}/ab.safetensors:b", "--scaling-a", a_scaling,
+                  "--scaling-b", b_scaling]
+        split_k = (0, 1, 2, 3, 5, 99)[t // 6 % 6]
+        check_level(program, folder, "hopper", inputs, a, b, None, ("f32", "bf16")[t % 2], "safetensors", split_k)
 
 
 def check_gemm_of_floats(program, folder, random):
@@ -319,6 +424,7 @@ def main():
         check_quantize(program, folder, random)
         check_stack(program, folder, random)
         check_gemm(program, folder, random)
+        check_hopper(program, folder, random)
         check_gemm_of_floats(program, folder, random)
     print(f"{program.calls} runs of the program agree with numpy {np.__version__} and ml_dtypes {ml_dtypes.__version__}")
 
