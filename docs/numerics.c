@@ -1,5 +1,6 @@
-/* Prints the figures of docs/numerics.md: how much the quantiser's exact formula matters, how much of its bound the level
- * `reference` uses, and what a cosine does not see. The same on every machine. */
+/* Prints the figures of docs/numerics.md: the tensor core's step on a worked example and at its worst, how much of their bounds the
+ * levels `reference` and `hopper` use, how much the quantiser's exact formula matters, and what a cosine does not see. The same
+ * on every machine. `--plot` prints the columns of docs/numerics.svg instead. */
 #include "finegemm.h"
 #include <math.h>
 #include <stdio.h>
@@ -113,34 +114,157 @@ static void fill(float *x, size_t count, uint64_t seed) {
   for (size_t i = 0; i < count; i++) x[i] = bell(&seed);
 }
 
-/* How much of the bound is used. */
-static double worst_share(fg_problem problem, fg_type type) {
+/* What part of the bound each element of D [SIDE, SIDE] uses: share, ascending. */
+static int by_size(const void *x, const void *y) {
+  const double a = *(const double *)x, b = *(const double *)y;
+  return (a > b) - (a < b);
+}
+
+static const double *shares(fg_problem problem, fg_level level, fg_type type) {
   static float d[SIDE * SIDE];
   static uint16_t bits[SIDE * SIDE];
-  static double value[SIDE * SIDE], bound[SIDE * SIDE];
-  problem.level = FG_REFERENCE;
+  static double value[SIDE * SIDE], bound[SIDE * SIDE], share[SIDE * SIDE];
+  problem.level = level;
   problem.d.type = type;
   problem.d.data = type == FG_FP32 ? (void *)d : (void *)bits;
   require(fg_gemm(context, &problem));
   require(fg_exact(context, &problem, value, bound));
   if (type != FG_FP32) convert(bits, type, d, FG_FP32, SIDE * SIDE);
-  double worst = 0;
-  for (int i = 0; i < SIDE * SIDE; i++) worst = fmax(worst, fabs((double)d[i] - value[i]) / bound[i]);
-  return worst;
+  for (int i = 0; i < SIDE * SIDE; i++) share[i] = fabs((double)d[i] - value[i]) / bound[i];
+  qsort(share, SIDE * SIDE, sizeof *share, by_size);
+  return share;
 }
 
-static void print_shares(void) {
-  static float x[SIDE * MAX_K], w[SIDE * MAX_K];
-  fill(x, SIDE * MAX_K, 3);
-  fill(w, SIDE * MAX_K, 4);
+static float activations[SIDE * MAX_K], weights[SIDE * MAX_K]; /* [SIDE, k] each */
+
+static void print_reference(void) {
+  fill(activations, SIDE * MAX_K, 3);
+  fill(weights, SIDE * MAX_K, 4);
   printf("Largest error of `reference` in %d x %d elements, as a share of its bound\n\n%8s%12s%12s\n", SIDE, SIDE, "k",
          "D in FP32", "D in BF16");
   for (int k = GROUP; k <= MAX_K; k *= k < 1024 ? 8 : 7) {
-    const fg_problem problem = make_problem(x, w, SIDE, SIDE, k);
-    printf("%8d%12.2g%12.2g\n", k, worst_share(problem, FG_FP32), worst_share(problem, FG_BF16));
+    const fg_problem problem = make_problem(activations, weights, SIDE, SIDE, k);
+    const double of_fp32 = shares(problem, FG_REFERENCE, FG_FP32)[SIDE * SIDE - 1];
+    printf("%8d%12.2g%12.2g\n", k, of_fp32, shares(problem, FG_REFERENCE, FG_BF16)[SIDE * SIDE - 1]);
     free_problem(&problem);
   }
   printf("\n");
+}
+
+/* Data for the level `hopper`. What is not quantised is codes whose scales are 1. */
+enum { BELL, POSITIVE, CANCELLING, SUBNORMAL, OUTLIERS, CONSTRUCTED, KINDS };
+static const char *const kinds[KINDS] = {"bell-shaped", "positive", "cancelling", "subnormal", "outliers", "constructed"};
+
+/* A dot at its worst: the first product is 2^16, all others are 3.5 * 2.25, just short of 2^(16 - 13). */
+enum { LARGE_FACTOR = 0x78, A_FACTOR = 0x46, B_FACTOR = 0x41 };
+
+static void fill_constructed(uint8_t *codes, size_t count, uint8_t factor) {
+  for (size_t i = 0; i < count; i++) codes[i] = i % GROUP == 0 ? LARGE_FACTOR : factor;
+}
+
+/* Half of the codes subnormal or zero, half in the five binades above. */
+static void fill_subnormal(uint8_t *codes, size_t count, uint64_t seed) {
+  for (size_t i = 0; i < count; i++) {
+    const uint64_t draw = next(&seed), magnitude = draw >> 8 & 1 ? draw % 8 : 8 + draw % 40;
+    codes[i] = (uint8_t)(magnitude | (draw >> 9 & 1) << 7);
+  }
+}
+
+static fg_problem make_kind(int kind, int k) {
+  const size_t count = (size_t)SIDE * (size_t)k, blocks = (size_t)k / GROUP;
+  float *x = activations, *w = weights;
+  fill(x, count, 7);
+  fill(w, count, 8);
+  for (size_t i = 0; i < count; i++) {
+    if (kind == POSITIVE || kind == OUTLIERS) x[i] = fabsf(x[i]), w[i] = fabsf(w[i]);
+    if (kind == OUTLIERS && i % GROUP == 0) x[i] = 100 + x[i], w[i] = 100 + w[i];
+    if (kind == CANCELLING && i % GROUP >= GROUP / 2) x[i] = x[i - GROUP / 2], w[i] = -w[i - GROUP / 2];
+  }
+  const fg_problem problem = make_problem(x, w, SIDE, SIDE, k);
+  uint8_t *a = (uint8_t *)(uintptr_t)problem.a.data, *b = (uint8_t *)(uintptr_t)problem.b.data;
+  float *a_scale = (float *)(uintptr_t)problem.a.scale, *b_scale = (float *)(uintptr_t)problem.b.scale;
+  if (kind == SUBNORMAL) fill_subnormal(a, count, 9), fill_subnormal(b, count, 10);
+  if (kind == CONSTRUCTED) fill_constructed(a, count, A_FACTOR), fill_constructed(b, count, B_FACTOR);
+  if (kind == SUBNORMAL || kind == CONSTRUCTED) {
+    for (size_t i = 0; i < SIDE * blocks; i++) a_scale[i] = 1;
+    for (size_t i = 0; i < blocks; i++) b_scale[i] = 1;
+  }
+  return problem;
+}
+
+static void print_hopper(void) {
+  printf("Error of `hopper` in %d x %d elements, D in FP32, as a share of its bound\n\n", SIDE, SIDE);
+  printf("%-12s%8s%12s%12s%12s%12s\n", "data", "k", "median", "99 %", "99.9 %", "largest");
+  for (int kind = 0; kind < KINDS; kind++)
+    for (int k = GROUP; k <= MAX_K; k *= k < 1024 ? 8 : 7) {
+      const fg_problem problem = make_kind(kind, k);
+      const double *share = shares(problem, FG_HOPPER, FG_FP32);
+      printf("%-12s%8d%12.2g%12.2g%12.2g%12.2g\n", kinds[kind], k, share[SIDE * SIDE / 2], share[SIDE * SIDE * 99 / 100],
+             share[SIDE * SIDE * 999 / 1000], share[SIDE * SIDE - 1]);
+      free_problem(&problem);
+    }
+  printf("\n");
+}
+
+/* For each kind of data with k = 128, then with k = 7168, a block of two columns: a share of the bound, and the part of the
+ * elements that reach it. */
+static void plot_hopper(void) {
+  for (int k = GROUP; k <= MAX_K; k *= MAX_K / GROUP)
+    for (int kind = 0; kind < KINDS; kind++) {
+      const fg_problem problem = make_kind(kind, k);
+      const double *share = shares(problem, FG_HOPPER, FG_FP32);
+      for (double reach = SIDE * SIDE; reach >= 1; reach *= 0.875)
+        printf("%.4g %.4g\n", share[SIDE * SIDE - (int)reach], floor(reach) / (SIDE * SIDE));
+      printf("\n\n");
+      free_problem(&problem);
+    }
+}
+
+/* One step by hand: a, b and c in docs/numerics.md's worked example. */
+static void print_example(void) {
+  enum { PAIRS = 5 };
+  static const float a_values[PAIRS] = {13, 0.40625f, -0.203125f, 448, 0x1p-9f}, b_values[PAIRS] = {13, 0.4375f, 0.3125f, 0, 448};
+  uint8_t a[PAIRS], b[PAIRS];
+  float d;
+  fg_mma_step step;
+  convert(a_values, FG_FP32, a, FG_E4M3, PAIRS);
+  convert(b_values, FG_FP32, b, FG_E4M3, PAIRS);
+  require(fg_mma(FG_E4M3, a, FG_E4M3, b, PAIRS, -1.0087890625f, &d, &step));
+  const double unit = ldexp(1, step.exponent - 13);
+  double exact = (double)step.c;
+  printf("One step of a Hopper tensor core, the worked example: E = %d, the unit is 2^%d\n\n", step.exponent, step.exponent - 13);
+  printf("%12s%12s%18s%18s%12s\n", "a", "b", "exact", "exact, in units", "term");
+  for (int i = 0; i < PAIRS; i++) {
+    const double product = (double)step.product[i];
+    printf("%12.10g%12.10g%18.12g%18.12g%12d\n", (double)a_values[i], (double)b_values[i], product, product / unit, step.term[i]);
+    exact += product;
+  }
+  printf("%24s%18.12g%18.12g%12d\n", "c", (double)step.c, (double)step.c / unit, step.c_term);
+  printf("%24s%18.12g%18.12g%12d\n", "sum", exact, exact / unit, step.sum);
+  printf("%24s%18.12g%18.12g\n\n", "d", (double)d, (double)d / unit);
+}
+
+/* A block that comes near to its bound. */
+static void print_worst(void) {
+  enum { STEPS = GROUP / 32 };
+  uint8_t a[GROUP], b[GROUP];
+  float d;
+  fg_mma_step steps[STEPS];
+  fill_constructed(a, GROUP, A_FACTOR);
+  fill_constructed(b, GROUP, B_FACTOR);
+  require(fg_mma(FG_E4M3, a, FG_E4M3, b, GROUP, 0, &d, steps));
+  printf("A block near its bound: 256 * 256 once, 3.5 * 2.25 for the 127 others\n\n");
+  printf("%8s%8s%12s%12s%16s%24s\n", "step", "E", "c", "d", "lost", "lost, in 2^(E - 13)");
+  double exact = 0;
+  for (int s = 0; s < STEPS; s++) {
+    double sum = (double)steps[s].c;
+    for (int i = 0; i < 32; i++) sum += (double)steps[s].product[i], exact += (double)steps[s].product[i];
+    const double lost = sum - (double)steps[s].d;
+    printf("%8d%8d%12.10g%12.10g%16.10g%24.10g\n", s + 1, steps[s].exponent, (double)steps[s].c, (double)steps[s].d, lost,
+           ldexp(lost, 13 - steps[s].exponent));
+  }
+  printf("\nIts magnitude M is %.10g, of which %.10g are lost: %.2f * 2^-13 M.\n\n", exact, exact - (double)d,
+         ldexp((exact - (double)d) / exact, 13));
 }
 
 /* What a cosine sees: 1 - cos of D and the value, from their products with each other and themselves. */
@@ -227,11 +351,20 @@ static void print_gates(void) {
   for (int i = 0; i < 8; i++) free(all[i]);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  const int plot = argc == 2 && strcmp(argv[1], "--plot") == 0;
+  if (argc > 1 && !plot) return fprintf(stderr, "usage: numerics [--plot]\n"), 2;
   require(fg_context_create(&context, NULL));
-  print_quantiser();
-  print_shares();
-  print_gates();
+  if (plot) {
+    plot_hopper();
+  } else {
+    print_example();
+    print_worst();
+    print_reference();
+    print_hopper();
+    print_quantiser();
+    print_gates();
+  }
   fg_context_destroy(context);
   return fflush(stdout) == 0 ? 0 : 1;
 }
