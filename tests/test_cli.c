@@ -1213,6 +1213,12 @@ Test(cli, demo, .timeout = 600) {
   json_t *files = json_from("finegemm demo x.npy w.npy --json", 0);
   cr_expect(integer_in(files, "m") == M && integer_in(files, "n") == N &&
             json_array_size(json_object_get(files, "scalings")) == 3);
+  run_well("finegemm gemm --a x.npy --b w.npy --level reference --out r.npy");
+  run_well("finegemm gemm --a x.npy --b w.npy --level hopper --out h.npy");
+  json_t *apart = json_object_get(json_from("finegemm compare r.npy h.npy --json", 1), "comparison");
+  json_t *beside = json_object_get(files, "hopper_beside_reference");
+  cr_expect(integer_in(beside, "differing") == integer_in(apart, "differing"));
+  cr_expect(fabs(number_in(beside, "rms") / number_in(apart, "rms") - 1) <= 1e-9);
   json_t *half = json_object_get(json_from("finegemm demo x.npy one.safetensors --json", 0), "scalings");
   cr_expect(json_array_size(half) == 2);
   cr_expect_str_eq(string_in(json_array_get(half, 0), "scaling_x"), "tensor");
