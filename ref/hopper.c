@@ -87,7 +87,7 @@ static void multiply_tile(const struct fg_part *part, struct tile *tile) {
 /* Wide tiles, for their rows are decoded again for each tile of a row of tiles; smaller ones where threads would be idle. */
 static void choose_tile(const struct fg_part *part, int threads, int64_t *rows, int64_t *cols) {
   *rows = min(MOST_ROWS, panels(part->m) * FG_MMA_ROWS);
-  *cols = min(min(MOST_COLS, ELEMENTS / *rows), panels(part->n) * FG_MMA_ROWS);
+  *cols = min(min(MOST_COLS, ELEMENTS / *rows / FG_MMA_ROWS * FG_MMA_ROWS), panels(part->n) * FG_MMA_ROWS);
   while (threads > 1 && *rows + *cols > 2 * FG_MMA_ROWS &&
          ((part->m + *rows - 1) / *rows) * ((part->n + *cols - 1) / *cols) < (int64_t)threads * TILES_FOR_A_THREAD) {
     int64_t *larger = *rows > *cols ? rows : cols;
