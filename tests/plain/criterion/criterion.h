@@ -1,4 +1,4 @@
-/* As much of Criterion as test_threads.c uses, each test in a process of its own: Criterion lays out memory for its
+/* As much of Criterion as test_threads.c and test_cache.c use, each test in a process of its own: Criterion lays out memory for its
  * processes in a way that ThreadSanitizer does not allow. For a test program of one source file. */
 #ifndef PLAIN_CRITERION_H
 #define PLAIN_CRITERION_H
@@ -40,6 +40,12 @@ static int plain_count, plain_failed;
 #define cr_expect(condition, ...) PLAIN_CHECK(condition, plain_failed = 1, __VA_ARGS__)
 #define cr_expect_eq(a, b, ...) PLAIN_CHECK((a) == (b), plain_failed = 1, __VA_ARGS__)
 #define cr_expect_null(a, ...) PLAIN_CHECK((a) == NULL, plain_failed = 1, __VA_ARGS__)
+#define cr_skip_test(...)                                                                                                        \
+  do {                                                                                                                           \
+    fprintf(stderr, "skipped: " __VA_ARGS__);                                                                                    \
+    fputc('\n', stderr);                                                                                                         \
+    exit(plain_failed);                                                                                                          \
+  } while (0)
 
 /* Given a number, runs that test; else starts itself for each. */
 int main(int argc, char **argv) {
