@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { STEP_K = 32, TERM_BITS = 13, SHORT_BLOCKS = 4, WORST_BLOCKS = 8, PARTS = 4 };
 
@@ -315,7 +316,7 @@ static double loss_of(const struct block *block) {
 }
 
 static int by_loss(const void *left, const void *right) {
-  const struct block *x = *(const struct block *const *)left, *y = *(const struct block *const *)right;
+  const struct block *x = left, *y = right;
   double x_loss = loss_of(x), y_loss = loss_of(y);
   return x_loss != y_loss ? (x_loss < y_loss) - (x_loss > y_loss) : (x->index > y->index) - (x->index < y->index);
 }
@@ -323,21 +324,21 @@ static int by_loss(const void *left, const void *right) {
 static void print_blocks(const struct explanation *e, int64_t most) {
   const char *const headings[] = {"block", "scale of A", "of B", "product", "products not 0",
                                   "cut",   "vanished",   "lost", "dot",     "sum"};
-  const struct block **order = claim(e->block_count, sizeof *order, "the blocks in order");
-  for (int64_t i = 0; i < e->block_count; i++) order[i] = &e->blocks[i];
+  struct block *order = claim(e->block_count, sizeof *order, "the blocks in order");
+  memcpy(order, e->blocks, (size_t)e->block_count * sizeof *order);
   if (most < e->block_count) qsort(order, (size_t)e->block_count, sizeof *order, by_loss);
   struct table *table = table_begin("rrrrrrrrrr", headings);
   for (int64_t i = 0; i < most && i < e->block_count; i++) {
-    table_cell(table, "%" PRId64, order[i]->index);
-    table_cell(table, "%s", shown_float(order[i]->a_scale));
-    table_cell(table, "%s", shown_float(order[i]->b_scale));
-    table_cell(table, "%s", shown_float(order[i]->scale));
-    table_cell(table, "%" PRId64, order[i]->not_zero);
-    table_cell(table, "%" PRId64, order[i]->cut);
-    table_cell(table, "%" PRId64, order[i]->vanished);
-    table_cell(table, "%s", shown(order[i]->lost, 4));
-    table_cell(table, "%s", shown_float(order[i]->dot));
-    table_cell(table, "%s", shown_float(order[i]->sum));
+    table_cell(table, "%" PRId64, order[i].index);
+    table_cell(table, "%s", shown_float(order[i].a_scale));
+    table_cell(table, "%s", shown_float(order[i].b_scale));
+    table_cell(table, "%s", shown_float(order[i].scale));
+    table_cell(table, "%" PRId64, order[i].not_zero);
+    table_cell(table, "%" PRId64, order[i].cut);
+    table_cell(table, "%" PRId64, order[i].vanished);
+    table_cell(table, "%s", shown(order[i].lost, 4));
+    table_cell(table, "%s", shown_float(order[i].dot));
+    table_cell(table, "%s", shown_float(order[i].sum));
   }
   printf("\nBlocks of 128, added up in FP32: sum = fma(product of the scales, dot, sum)");
   if (most < e->block_count)
