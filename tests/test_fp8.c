@@ -29,12 +29,6 @@ static float float_of_bits(uint32_t bits) {
   return x;
 }
 
-static uint32_t bits_of_float(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
 /* The bits of the FP32 that a code stands for: its value by ldexp(), NaN the canonical one. */
 static uint32_t expected_value(fg_type type, uint32_t code) {
   double value = decode(type, code);
