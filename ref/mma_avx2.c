@@ -11,14 +11,13 @@
 #define INLINE static inline __attribute__((always_inline, target("avx2,fma")))
 #define V(name) _mm256_##name
 #define AND(x, y) _mm256_and_si256(x, y)
-#define LOAD_BYTES(p) _mm256_load_si256((const void *)(p))
+#define LOAD_WORDS(p) _mm256_load_si256((const void *)(p))
 #define CAST_WORDS(x) _mm256_castps_si256(x)
 #define CAST_FLOATS(x) _mm256_castsi256_ps(x)
 #define PATH fg_mma_avx2
 #define DECODE fg_mma_decode_avx2
 typedef __m256 floats;
 typedef __m256i words;
-enum { UNROLL = 8 };
 
 /* Lane i of vector j from lane j of vector i, in 32-bit lanes. */
 INLINE void transpose(words x[8]) {
@@ -42,9 +41,8 @@ INLINE void transpose(words x[8]) {
  * biases. The other codes' bits come from a table: they are subnormal, which they are not in BF16. */
 INLINE words table_of(const uint8_t bytes[16]) { return _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)bytes)); }
 
-/* The 32 codes of `codes`, a quad for each of eight rows, into value [4 k][] and exponent [quad]. */
-INLINE void decode_quads(words codes, int mantissa, int bias, words high_table, words low_table, float (*value)[FG_MMA_ROWS],
-                         int8_t *exponent) {
+/* A quad of codes for each of eight lanes, to their values, FG_MMA_LANES apart for each k, and their exponents. */
+INLINE void decode_quads(words codes, int mantissa, int bias, words high_table, words low_table, float *value, int8_t *exponent) {
   const words upper_bytes = _mm256_set1_epi16((short)0xFF00), upper_half = _mm256_set1_epi32((int)0xFFFF0000);
   const int up = 7 - mantissa;
   words magnitude = AND(codes, _mm256_set1_epi8(0x7F));
@@ -65,10 +63,10 @@ INLINE void decode_quads(words codes, int mantissa, int bias, words high_table, 
   /* BF16 of k and k + 2, of k + 1 and k + 3; in the upper half of 32 bits it is FP32. */
   words even = _mm256_blendv_epi8(low, _mm256_slli_epi16(high, 8), upper_bytes);
   words odd = _mm256_blendv_epi8(_mm256_srli_epi16(low, 8), high, upper_bytes);
-  _mm256_store_si256((void *)value[0], _mm256_slli_epi32(even, 16));
-  _mm256_store_si256((void *)value[1], _mm256_slli_epi32(odd, 16));
-  _mm256_store_si256((void *)value[2], AND(even, upper_half));
-  _mm256_store_si256((void *)value[3], AND(odd, upper_half));
+  _mm256_store_si256((void *)(value), _mm256_slli_epi32(even, 16));
+  _mm256_store_si256((void *)(value + FG_MMA_LANES), _mm256_slli_epi32(odd, 16));
+  _mm256_store_si256((void *)(value + 2 * FG_MMA_LANES), AND(even, upper_half));
+  _mm256_store_si256((void *)(value + 3 * FG_MMA_LANES), AND(odd, upper_half));
 }
 
 INLINE void decode_type(fg_type type, int mantissa, int bias, const uint8_t *codes, int64_t ld, struct fg_mma_panel *panel) {
@@ -79,7 +77,7 @@ INLINE void decode_type(fg_type type, int mantissa, int bias, const uint8_t *cod
   }
   const words high_table = table_of(high), low_table = table_of(low), last = _mm256_set1_epi8(type == FG_E5M2 ? 0x7B : 0x7E);
   panel->special_rows = 0;
-  for (int row = 0; row < FG_MMA_ROWS; row += 8) {
+  for (int row = 0; row < FG_MMA_LANES; row += 8) {
     words special = _mm256_setzero_si256();
     for (int quad = 0; quad < FG_MMA_QUADS; quad += 8) {
       words x[8];
@@ -87,7 +85,7 @@ INLINE void decode_type(fg_type type, int mantissa, int bias, const uint8_t *cod
       transpose(x);
       for (int i = 0; i < 8; i++) {
         special = _mm256_or_si256(special, _mm256_cmpgt_epi8(AND(x[i], _mm256_set1_epi8(0x7F)), last));
-        decode_quads(x[i], mantissa, bias, high_table, low_table, (float(*)[FG_MMA_ROWS]) & panel->value[(quad + i) * 4][row],
+        decode_quads(x[i], mantissa, bias, high_table, low_table, &panel->value[(quad + i) * 4][row],
                      &panel->exponent[quad + i][row * 4]);
       }
     }

@@ -1,23 +1,25 @@
-/* The part of the vector paths of mma.h that they share. Before including it a path defines TARGET, INLINE, V(name) for the
- * intrinsic of that name, the vector types `floats` and `words`, AND(), LOAD_BYTES() and the name PATH, and decode(). */
+/* What the vector paths of mma.h share. A path first defines TARGET and INLINE, the types `floats` and `words` (vectors of FP32
+ * and of integers), V(name) for the intrinsic `name` on them, AND(), LOAD_WORDS(), CAST_WORDS() and CAST_FLOATS() for those whose
+ * names say how wide they are, PATH for the path's name and DECODE for the function that decodes. */
 #ifndef FG_MMA_VECTOR_H
 #define FG_MMA_VECTOR_H
 
 #include "bits.h"
 #include <string.h>
 
-enum { WIDTH = sizeof(floats) / sizeof(float), VECTORS = FG_MMA_ROWS / WIDTH };
+enum { WIDTH = sizeof(floats) / sizeof(float), VECTORS = FG_MMA_LANES / WIDTH };
+enum { UNROLL = 8 }; /* compilers do so with loops of as many rounds */
 
-/* 2^exponent for each column, the largest: as FP32 has it, whose bits are ordered like the powers. */
+/* For each column 2^E, as the bits of FP32: these are ordered like the powers. */
 INLINE words largest_power(const struct fg_mma_panel *a, int row, const struct fg_mma_panel *b, int vector, int step, floats c) {
   words most = V(set1_epi8)(-128);
   for (int quad = step * FG_MMA_K / 4; quad < (step + 1) * FG_MMA_K / 4; quad++) {
     int32_t of_row;
     memcpy(&of_row, &a->exponent[quad][row * 4], sizeof of_row);
-    words of_cols = LOAD_BYTES(&b->exponent[quad][vector * WIDTH * 4]);
+    words of_cols = LOAD_WORDS(&b->exponent[quad][vector * WIDTH * 4]);
     most = V(max_epi8)(most, V(adds_epi8)(V(set1_epi32)(of_row), of_cols));
   }
-  /* The largest of a column's four goes to the top byte, and from there to where FP32 has its exponent. */
+  /* The largest of a lane's four goes to the top byte, and from there to where FP32 has its exponent. */
   most = V(max_epi8)(most, V(slli_epi32)(most, 16));
   most = V(max_epi8)(most, V(slli_epi32)(most, 8));
   words exponent = AND(V(srai_epi32)(most, 1), V(set1_epi32)((int)0xFF800000u));
@@ -34,7 +36,7 @@ INLINE void add_steps(const struct fg_mma_panel *a, int row, const struct fg_mma
     words sum[VECTORS];
     for (int v = 0; v < VECTORS; v++) {
       words power = largest_power(a, row, b, v, step, c[v]);
-      to_terms[v] = CAST_FLOATS(V(sub_epi32)(V(set1_epi32)((127 + 127 + FG_MMA_BITS) << 23), power));
+      to_terms[v] = CAST_FLOATS(V(sub_epi32)(V(set1_epi32)((int)((127u + 127u + FG_MMA_BITS) << 23)), power));
       sum[v] = V(cvttps_epi32)(V(mul_ps)(c[v], to_terms[v]));
     }
     for (int k = step * FG_MMA_K; k < (step + 1) * FG_MMA_K; k += UNROLL)
@@ -55,14 +57,14 @@ INLINE void add_steps(const struct fg_mma_panel *a, int row, const struct fg_mma
 }
 
 TARGET static void dots(const struct fg_mma_panel *a, int64_t row_count, const struct fg_mma_panel *b, int steps,
-                        float (*dot)[FG_MMA_ROWS]) {
-  for (int64_t i = 0; i < row_count; i++) add_steps(&a[i / FG_MMA_ROWS], (int)(i % FG_MMA_ROWS), b, steps, dot[i]);
+                        float (*dot)[FG_MMA_LANES]) {
+  for (int64_t i = 0; i < row_count; i++) add_steps(&a[i / FG_MMA_LANES], (int)(i % FG_MMA_LANES), b, steps, dot[i]);
 }
 
-TARGET static void promote(const float *a_scale, const float *b_scale, int64_t row_count, float (*dot)[FG_MMA_ROWS], float *sum,
+TARGET static void promote(const float *a_scale, const float *b_scale, int64_t row_count, float (*dot)[FG_MMA_LANES], float *sum,
                            int64_t ld) {
   for (int64_t i = 0; i < row_count; i++)
-    for (int col = 0; col < FG_MMA_ROWS; col += WIDTH) {
+    for (int col = 0; col < FG_MMA_LANES; col += WIDTH) {
       floats scale = V(mul_ps)(V(set1_ps)(a_scale[i]), V(loadu_ps)(&b_scale[col]));
       floats before = V(loadu_ps)(&sum[i * ld + col]);
       V(storeu_ps)(&sum[i * ld + col], V(fmadd_ps)(scale, V(loadu_ps)(&dot[i][col]), before));
