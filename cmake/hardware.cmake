@@ -1,0 +1,12 @@
+# check_tensor_core compares a Hopper GPU with ref/tensor_core.h and writes docs/tensor_core.md. It is built where the CUDA Toolkit is
+# found, is no part of the tests, and reads its kernels when it runs.
+find_package(CUDAToolkit QUIET)
+if(TARGET CUDA::nvrtc AND TARGET CUDA::cuda_driver)
+  add_executable(check_tensor_core tests/hardware/check_tensor_core.c tests/hardware/check_kernels.c tests/hardware/special_dots.c)
+  target_include_directories(check_tensor_core PRIVATE ref)
+  target_compile_definitions(check_tensor_core PRIVATE FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_link_libraries(check_tensor_core PRIVATE fg_options finegemm_static OpenMP::OpenMP_C PkgConfig::JANSSON PkgConfig::POPT
+                                                  CUDA::nvrtc CUDA::cuda_driver)
+else()
+  message(STATUS "check_tensor_core: left out, no CUDA Toolkit with NVRTC found")
+endif()
