@@ -1,5 +1,5 @@
 # The GPU's side of the library, for which the toolkit's headers must be here; nothing of CUDA is linked. FG_WITH_CUDA: 1 if it is
-# built, else 0. FG_CUDA_HEADERS: the folders that the headers are in. FG_GPU_SOURCES: what is compiled.
+# built, else 0. FG_CUDA_HEADERS: the folders that the headers are in, and those that kernels share with the host. FG_GPU_SOURCES: what is compiled.
 set(FG_CUDA AUTO CACHE STRING "build the GPU's side: AUTO (if CUDA's headers are here), ON, OFF")
 set_property(CACHE FG_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(FG_WITH_CUDA 0)
@@ -19,7 +19,7 @@ else()
       set(why_not "${FG_cuda_HEADER}/cuda.h is of CUDA before 12.0")
     else()
       set(FG_WITH_CUDA 1)
-      set(FG_CUDA_HEADERS ${FG_cuda_HEADER} ${FG_nvrtc_HEADER})
+      set(FG_CUDA_HEADERS ${FG_cuda_HEADER} ${FG_nvrtc_HEADER} ${PROJECT_SOURCE_DIR}/gpu/device)
       list(REMOVE_DUPLICATES FG_CUDA_HEADERS)
     endif()
   else()
@@ -31,7 +31,7 @@ if(FG_WITH_CUDA)
   message(STATUS "GPU levels: built, with ${FG_cuda_HEADER}/cuda.h (${version})")
 elseif(FG_CUDA STREQUAL "AUTO" OR NOT FG_CUDA)
   message(STATUS "GPU levels: left out, ${why_not}")
-  set(FG_GPU_SOURCES gpu/probe.c) # which says so
+  file(GLOB FG_GPU_SOURCES CONFIGURE_DEPENDS gpu/cache*.c gpu/no_cuda.c gpu/plan.c gpu/probe.c)
   return()
 else()
   message(FATAL_ERROR "FG_CUDA is ${FG_CUDA}, but ${why_not}")
@@ -46,4 +46,5 @@ set(embed ${PROJECT_SOURCE_DIR}/cmake/embed.cmake)
 add_custom_command(OUTPUT kernels.c COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR} -DLIST=kernels.txt -DOUTPUT=kernels.c -P ${embed}
                    DEPENDS ${kernels} ${PROJECT_BINARY_DIR}/kernels.txt ${embed} VERBATIM)
 file(GLOB FG_GPU_SOURCES CONFIGURE_DEPENDS gpu/*.c)
+list(FILTER FG_GPU_SOURCES EXCLUDE REGEX "/no_cuda\\.c$")
 list(APPEND FG_GPU_SOURCES ${PROJECT_BINARY_DIR}/kernels.c)

@@ -1,7 +1,7 @@
 # Header, both libraries, the CMake package (finegemm::finegemm, finegemm::static) and finegemm.pc.
 include(CMakePackageConfigHelpers)
 
-install(FILES include/finegemm.h TYPE INCLUDE)
+install(FILES include/finegemm.h include/finegemm_kernels.h TYPE INCLUDE)
 install(TARGETS finegemm EXPORT finegemm-shared)
 install(TARGETS finegemm_static EXPORT finegemm-static)
 

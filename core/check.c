@@ -71,7 +71,7 @@ static fg_status check_float(const char *name, const fg_operand *operand) {
   return FG_OK;
 }
 
-static void fill_defaults(fg_problem *full) {
+static void fill_defaults(fg_device device, fg_problem *full) {
   if (full->kind == FG_DENSE) full->groups = 1;
   if (full->group_by == FG_BY_DEFAULT) full->group_by = full->kind == FG_GROUPED_ROWS ? FG_BY_INDEX : FG_BY_COUNTS;
   if (full->group_align == 0) full->group_align = 1;
@@ -83,7 +83,7 @@ static void fill_defaults(fg_problem *full) {
   if (full->a.scaling == FG_DEFAULT_SCALING) full->a.scaling = FG_1X128;
   if (full->b.scaling == FG_DEFAULT_SCALING) full->b.scaling = FG_128X128;
   if (full->split_k == 0) full->split_k = 1;
-  if (full->level == FG_BEST) full->level = full->flags & FG_NO_SPLIT_K ? FG_EXACT : FG_BLAS;
+  if (full->level == FG_BEST) full->level = device == FG_CUDA ? FG_SHARED : full->flags & FG_NO_SPLIT_K ? FG_EXACT : FG_BLAS;
 }
 
 /* Every array of the problem, in the order in which they are checked. */
@@ -140,12 +140,13 @@ fg_status fg_check_output(const fg_problem *full, const struct fg_array *output)
   return FG_OK;
 }
 
-static fg_status check_arrays(fg_problem *full, enum fg_purpose purpose) {
+static fg_status check_arrays(const fg_context *context, fg_problem *full, enum fg_purpose purpose) {
   struct fg_array arrays[ARRAYS];
-  /* How many blocks the ranges of K have is not known to fg_prepare(), which must not refuse what fg_gemm() does not. */
+  /* How many blocks the ranges of K have is not known to fg_prepare(), which must not refuse what fg_gemm() does not; nor where the
+   * ranges are in device memory. */
   int64_t blocks = full->kind == FG_GROUPED_K ? full->k > 0 : fg_blocks(full->k);
   list_arrays(full, blocks, arrays);
-  if (purpose != FG_TO_PREPARE) {
+  if (purpose != FG_TO_PREPARE && context->device == FG_CPU) {
     TRY(fg_check_array(&arrays[GROUP_VALUES]));
     TRY(fg_check_pointer(&arrays[GROUP_VALUES]));
     TRY(fg_check_groups(full, &blocks));
@@ -162,21 +163,25 @@ static fg_status check_arrays(fg_problem *full, enum fg_purpose purpose) {
   full->d.ld = arrays[D].ld, full->d.stride = arrays[D].stride;
   for (int i = 0; i < D; i++)
     if (i != C || !same_place(full)) TRY(fg_check_apart(&arrays[D], &arrays[i]));
+  for (int i = 0; i < ARRAYS && context->device == FG_CUDA && purpose == FG_TO_RUN; i++)
+    if (arrays[i].bytes > 0)
+      TRY(fg_gpu_check_memory(context->gpu, arrays[i].argument, fg_array_member(&arrays[i]), arrays[i].data));
   return FG_OK;
 }
 
-fg_status fg_check_problem(const fg_context *context, const fg_problem *problem, enum fg_purpose purpose, fg_problem *full) {
-  if (!context) return fg_fail(FG_NULL_POINTER, "context is NULL; make one with fg_context_create()");
-  if (!problem) return fg_fail(FG_NULL_POINTER, "problem is NULL; it must describe the operands");
+fg_status fg_check_terms(fg_device device, const fg_problem *problem, fg_problem *full) {
   *full = *problem;
   TRY(check_sizes(full));
-  TRY(fg_can_run(context, full->level));
-  fill_defaults(full);
+  TRY(fg_check_level(device, full->level));
+  fill_defaults(device, full);
   if (full->level == FG_BLAS && full->flags & FG_NO_SPLIT_K)
     return fg_fail(FG_UNSUPPORTED, "flags has FG_NO_SPLIT_K, but level is blas, where sgemm lets a row's bits depend on m");
   if (full->split_k > 1 && full->level != FG_HOPPER)
     return fg_fail(FG_UNSUPPORTED, "split_k is %d, but level is %s, which sums K in one range; level hopper can split it",
                    full->split_k, fg_level_find(full->level)->name);
+  if (full->plan && device == FG_CPU)
+    return fg_fail(FG_UNSUPPORTED, "plan is %p, but level is %s, which has none; it must be NULL", (const void *)full->plan,
+                   fg_level_find(full->level)->name);
   if (full->kind != FG_DENSE && full->kind != FG_BATCHED) TRY(check_groups_are(full));
   TRY(check_factor("a", &full->a));
   TRY(check_factor("b", &full->b));
@@ -184,6 +189,14 @@ fg_status fg_check_problem(const fg_context *context, const fg_problem *problem,
   TRY(check_float("d", &d));
   if (full->c.data) TRY(check_float("c", &full->c));
   if (full->bias.data) TRY(check_float("bias", &full->bias));
-  if (full->stream) return fg_fail(FG_UNSUPPORTED, "stream is %p; it must be NULL in a CPU context", (void *)full->stream);
-  return check_arrays(full, purpose);
+  return FG_OK;
+}
+
+fg_status fg_check_problem(const fg_context *context, const fg_problem *problem, enum fg_purpose purpose, fg_problem *full) {
+  if (!context) return fg_fail(FG_NULL_POINTER, "context is NULL; make one with fg_context_create()");
+  if (!problem) return fg_fail(FG_NULL_POINTER, "problem is NULL; it must describe the operands");
+  TRY(fg_check_terms(context->device, problem, full));
+  if (full->stream && context->device == FG_CPU)
+    return fg_fail(FG_UNSUPPORTED, "stream is %p; it must be NULL in a CPU context", (void *)full->stream);
+  return check_arrays(context, full, purpose);
 }

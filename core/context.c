@@ -14,14 +14,21 @@ fg_status fg_context_create(fg_context **out, const fg_context_options *options)
                    chosen.device == FG_CPU ? "0 for the CPU" : "0 or more");
   if (chosen.threads < 0 || chosen.threads > FG_MOST_THREADS)
     return fg_fail(FG_BAD_SIZE, "threads is %d; it must be from 0 (all) to %d", chosen.threads, FG_MOST_THREADS);
-  if (chosen.device == FG_CUDA)
-    return fg_fail(FG_UNSUPPORTED, "device is FG_CUDA; finegemm %s has no CUDA levels yet", fg_version());
   fg_context *context = malloc(sizeof *context);
   if (!context) return fg_fail(FG_OUT_OF_MEMORY, "no memory for a context of %zu bytes", sizeof *context);
   int all = fg_cpu_threads() < FG_MOST_THREADS ? fg_cpu_threads() : FG_MOST_THREADS;
   *context = (fg_context){.device = chosen.device, .threads = chosen.threads ? chosen.threads : all};
+  fg_status status = chosen.device == FG_CUDA ? fg_gpu_open(chosen.ordinal, &context->gpu) : FG_OK;
+  if (status != FG_OK) {
+    free(context);
+    return status;
+  }
   *out = context;
   return FG_OK;
 }
 
-void fg_context_destroy(fg_context *context) { free(context); }
+void fg_context_destroy(fg_context *context) {
+  if (!context) return;
+  if (context->gpu) fg_gpu_close(context->gpu);
+  free(context);
+}

@@ -60,6 +60,8 @@ static struct fg_array scale_array(const char *name, const struct side *side, co
 
 static fg_status check(const fg_context *context, const fg_conversion *conversion, const struct work *work, struct call *call) {
   if (!context) return fg_fail(FG_NULL_POINTER, "context is NULL; it must come from fg_context_create()");
+  if (context->gpu)
+    return fg_fail(FG_UNSUPPORTED, "context is a CUDA context; this version quantises and converts in CPU contexts");
   if (!conversion) return fg_fail(FG_NULL_POINTER, "conversion is NULL");
   *call = (struct call){.rows = conversion->rows,
                         .cols = conversion->cols,

@@ -29,7 +29,7 @@ static fg_status run_level(const struct fg_part *part, int64_t base, void *state
 
 static fg_status check_all(fg_context *context, const fg_problem *problem, enum fg_purpose purpose, fg_problem *full) {
   fg_status status = fg_check_problem(context, problem, purpose, full);
-  if (status == FG_OK) status = fg_check_scales(full);
+  if (status == FG_OK && context->device == FG_CPU) status = fg_check_scales(full);
   return status;
 }
 
@@ -37,6 +37,7 @@ fg_status fg_gemm(fg_context *context, const fg_problem *problem) {
   fg_problem full;
   fg_status status = check_all(context, problem, FG_TO_RUN, &full);
   if (status != FG_OK) return status;
+  if (context->gpu) return fg_gpu_gemm(context->gpu, &full);
   struct run run = {.level = fg_level_run(full.level), .threads = context->threads};
   if (full.level == FG_BLAS) fg_split(&full, measure_work, &run);
   if (run.work_bytes > 0) {
@@ -50,7 +51,8 @@ fg_status fg_gemm(fg_context *context, const fg_problem *problem) {
 
 fg_status fg_prepare(fg_context *context, const fg_problem *problem) {
   fg_problem full;
-  return fg_check_problem(context, problem, FG_TO_PREPARE, &full);
+  fg_status status = fg_check_problem(context, problem, FG_TO_PREPARE, &full);
+  return status == FG_OK && context->gpu ? fg_gpu_prepare(context->gpu, &full) : status;
 }
 
 struct bound {
@@ -67,6 +69,7 @@ static fg_status bound_part(const struct fg_part *part, int64_t base, void *stat
 
 fg_status fg_exact(fg_context *context, const fg_problem *problem, double *value, double *bound) {
   fg_problem full;
+  if (context && context->gpu) return fg_fail(FG_UNSUPPORTED, "context is a CUDA context; fg_exact() reads host memory");
   fg_status status = check_all(context, problem, FG_TO_BOUND, &full);
   if (status != FG_OK) return status;
   struct fg_array outputs[] = {{.argument = "value", .data = value}, {.argument = "bound", .data = bound}};

@@ -1,4 +1,5 @@
 #include "core.h"
+#include "plan.h"
 
 static const fg_level_info levels[] = {
     {FG_EXACT, "exact", "FP64 sums, and the magnitudes that an error bound needs", "any CPU", FG_CPU, FG_EXACT},
@@ -45,11 +46,21 @@ fg_level_function *fg_level_run(fg_level level) {
   }
 }
 
+static bool is_built(fg_level level) { return fg_level_run(level) || fg_kernel_source((int)level); }
+
+fg_status fg_check_level(fg_device device, fg_level level) {
+  const fg_level_info *info = fg_level_find(level);
+  if (level == FG_BEST) return FG_OK;
+  if (!info) return fg_fail(FG_BAD_ENUM, "level is %d; it must be one that fg_levels() lists", (int)level);
+  if (!is_built(level)) return fg_fail(FG_UNSUPPORTED, "level is %s, which is not part of finegemm %s", info->name, fg_version());
+  if (info->memory == device) return FG_OK;
+  if (device == FG_CPU)
+    return fg_fail(FG_UNSUPPORTED, "level is %s, which needs %s and a CUDA context (fg_context_options::device)", info->name,
+                   info->needs);
+  return fg_fail(FG_UNSUPPORTED, "level is %s, whose operands are in host memory; it needs a CPU context", info->name);
+}
+
 fg_status fg_can_run(const fg_context *context, fg_level level) {
   if (!context) return fg_fail(FG_NULL_POINTER, "context is NULL; make one with fg_context_create()");
-  const fg_level_info *info = fg_level_find(level);
-  if (!info && level != FG_BEST) return fg_fail(FG_BAD_ENUM, "level is %d; it must be one that fg_levels() lists", (int)level);
-  if (!fg_level_run(level))
-    return fg_fail(FG_UNSUPPORTED, "level is %s, which is not part of finegemm %s", info->name, fg_version());
-  return FG_OK;
+  return fg_check_level(context->device, level);
 }

@@ -30,6 +30,7 @@ enum { FG_OLDEST_DRIVER = 12000 }; /* the first with cuLibraryLoadData: kernels 
   X(cuLibraryLoadData)                                                                                                           \
   X(cuLibraryUnload)                                                                                                             \
   X(cuLibraryGetKernel)                                                                                                          \
+  X(cuKernelGetFunction)                                                                                                         \
   X(cuKernelGetAttribute)                                                                                                        \
   X(cuKernelSetAttribute)                                                                                                        \
   X(cuLaunchKernelEx)                                                                                                            \

@@ -163,7 +163,8 @@ typedef enum fg_index_type { FG_INT32 = 0, FG_INT64 = 1 } fg_index_type;
 
 /** The ladder, each rung one idea; fg_levels() tells about them. */
 typedef enum fg_level {
-  FG_BEST = 0,      /**< the fastest that runs the problem here; on the CPU FG_BLAS, but FG_EXACT with FG_NO_SPLIT_K */
+  FG_BEST = 0,      /**< the fastest that runs the problem here; on the CPU FG_BLAS, but FG_EXACT with FG_NO_SPLIT_K; in a
+                         CUDA context FG_SHARED */
   FG_EXACT = 1,     /**< CPU: FP64 */
   FG_REFERENCE = 2, /**< CPU: FP32, k ascending; the definition of the family fp32 */
   FG_BLAS = 3,      /**< CPU: through sgemm; within the bound of the family fp32 */
@@ -204,6 +205,7 @@ typedef struct fg_problem {
   int split_k;    /**< K in so many ranges, summed apart and then added in order (docs/numerics.md); at most the blocks
                                    of K count. 0: as the plan says, 1 in a CPU context. More than 1: FG_HOPPER */
   unsigned flags; /**< FG_NO_SPLIT_K */
+  const struct fg_plan *plan; /**< of a GPU level, for experiments: finegemm_kernels.h. NULL: the library's own */
 } fg_problem;
 
 /** @}
@@ -224,9 +226,10 @@ typedef struct fg_context_options {
 } fg_context_options;
 
 /**
- * Makes a context. options NULL: all defaults, the CPU. Allocates; not bound to the calling thread.
+ * Makes a context. options NULL: all defaults, the CPU. Allocates; not bound to the calling thread. A CUDA context is the device's
+ * primary one, shared with the CUDA runtime's users: in whatever it is called, a call leaves the thread's current context as found.
  * @return FG_OK; FG_NULL_POINTER: out; FG_BAD_ENUM: device; FG_BAD_SIZE: ordinal or threads; FG_UNSUPPORTED: a CUDA context in
- *         a build or on a machine without CUDA; FG_OUT_OF_MEMORY. On failure *out is NULL (if out is not).
+ *         a build or on a machine without CUDA; FG_DRIVER_ERROR; FG_OUT_OF_MEMORY. On failure *out is NULL (if out is not).
  */
 FG_API fg_status fg_context_create(fg_context **out, const fg_context_options *options);
 
@@ -234,18 +237,24 @@ FG_API fg_status fg_context_create(fg_context **out, const fg_context_options *o
 FG_API void fg_context_destroy(fg_context *context);
 
 /**
- * D = C + A Bᵀ. Reads the operands, writes D. In a CPU context it blocks until D is written, runs on up to
- * fg_context_options::threads threads, and allocates work space (FG_BLAS: under 8 MB for each thread).
+ * D = C + A Bᵀ. Reads the operands, writes D.
+ *
+ * In a CPU context it blocks until D is written, runs on up to fg_context_options::threads threads, and allocates work space
+ * (FG_BLAS: under 8 MB for each thread). In a CUDA context pointers are to memory that the device reaches, and the work is put on
+ * `stream`; the first call for a level, types and tile loads its kernel, compiled if it is in no cache (which blocks), and every
+ * later one neither blocks nor allocates. Values in device memory are not looked at: groups out of range are cut to what there is.
  * @return FG_OK; FG_NULL_POINTER, FG_BAD_SIZE, FG_BAD_ENUM, FG_BAD_STRIDE, FG_MISALIGNED, FG_OVERLAP, FG_BAD_SCALE,
- *         FG_BAD_GROUPS: the problem; FG_UNSUPPORTED: the level cannot run here, a stream in a CPU context, FP8 output or
- *         d.scale; FG_OUT_OF_MEMORY.
+ *         FG_BAD_GROUPS, FG_BAD_PLAN: the problem; FG_UNSUPPORTED: the level cannot run here, a stream in a CPU context, FP8
+ *         output or d.scale; FG_OUT_OF_MEMORY. In a CUDA context also FG_BAD_MEMORY: a pointer; FG_NOT_PREPARED;
+ *         FG_COMPILE_ERROR; FG_DRIVER_ERROR, after which D may be anything.
  */
 FG_API fg_status fg_gemm(fg_context *context, const fg_problem *problem);
 
 /**
- * Does all that a later fg_gemm() of such a problem would otherwise do the first time. Checks the problem as fg_gemm() does but
- * follows no pointer, so that they may be any that are aligned and apart. In a CPU context there is nothing more to do.
- * @return as fg_gemm(), without FG_BAD_SCALE and FG_BAD_GROUPS.
+ * Does all that a later fg_gemm() of such a problem would otherwise do the first time: in a CUDA context, loads the kernel, which
+ * may compile it; in a CPU context there is nothing. Checks the problem as fg_gemm() does but follows no pointer, so that they may
+ * be any that are aligned and apart. After it fg_gemm() can be captured in a CUDA graph.
+ * @return as fg_gemm(), without FG_BAD_SCALE, FG_BAD_GROUPS, FG_BAD_MEMORY and FG_NOT_PREPARED.
  */
 FG_API fg_status fg_prepare(fg_context *context, const fg_problem *problem);
 

@@ -1,0 +1,272 @@
+/* A CUDA context: plan, kernel, launch. */
+#include "gpu.h"
+
+#include "args.h"
+#include "driver.h"
+#include "fail.h"
+#include "loaded.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A kernel that can be launched in this context without loading anything. */
+struct ready {
+  struct ready *next;
+  struct fg_kernel_id id;
+  CUfunction function;
+};
+
+struct fg_gpu_context {
+  const struct fg_driver *driver;
+  fg_gpu gpu;
+  int ordinal;
+  CUdevice device;
+  CUcontext primary;
+  _Atomic(struct ready *) ready; /* entries are added, never removed */
+};
+
+#define TRY(call)                                                                                                                \
+  do {                                                                                                                           \
+    fg_status try_status = (call);                                                                                               \
+    if (try_status != FG_OK) return try_status;                                                                                  \
+  } while (0)
+
+/* One driver call: DRIVER(context->driver, cuMemFree, pointer). */
+#define DRIVER(driver, name, ...)                                                                                                \
+  do {                                                                                                                           \
+    CUresult driver_error = (driver)->name(__VA_ARGS__);                                                                         \
+    if (driver_error != CUDA_SUCCESS) return fg_driver_fail(#name, driver_error);                                                \
+  } while (0)
+
+static fg_status describe(const struct fg_driver *driver, CUdevice device, fg_gpu *gpu) {
+  int major, minor;
+  DRIVER(driver, cuDeviceGetName, gpu->name, (int)sizeof gpu->name, device);
+  DRIVER(driver, cuDeviceGetAttribute, &major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device);
+  DRIVER(driver, cuDeviceGetAttribute, &minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
+  DRIVER(driver, cuDeviceGetAttribute, &gpu->sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device);
+  DRIVER(driver, cuDeviceGetAttribute, &gpu->shared_bytes, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, device);
+  /* From 9.0 on, what is special about a chip wants the suffix. */
+  snprintf(gpu->arch, sizeof gpu->arch, "sm_%d%d%s", major, minor, major >= 9 ? "a" : "");
+  return FG_OK;
+}
+
+static fg_status open_device(struct fg_gpu_context *context) {
+  const struct fg_driver *driver = context->driver;
+  int devices = 0;
+  DRIVER(driver, cuDeviceGetCount, &devices);
+  if (context->ordinal >= devices)
+    return fg_fail(FG_BAD_SIZE, "ordinal is %d; this machine has %d CUDA device%s", context->ordinal, devices,
+                   devices == 1 ? "" : "s");
+  DRIVER(driver, cuDeviceGet, &context->device, context->ordinal);
+  TRY(describe(driver, context->device, &context->gpu));
+  DRIVER(driver, cuDevicePrimaryCtxRetain, &context->primary, context->device);
+  return FG_OK;
+}
+
+fg_status fg_gpu_open(int ordinal, struct fg_gpu_context **out) {
+  const struct fg_driver *driver = fg_driver();
+  if (!driver) return FG_UNSUPPORTED;
+  struct fg_gpu_context *context = calloc(1, sizeof *context);
+  if (!context) return fg_fail(FG_OUT_OF_MEMORY, "no memory for a context of %zu bytes", sizeof *context);
+  context->driver = driver;
+  context->ordinal = ordinal;
+  fg_status status = open_device(context);
+  if (status == FG_OK)
+    *out = context;
+  else
+    free(context);
+  return status;
+}
+
+void fg_gpu_close(struct fg_gpu_context *context) {
+  if (!context) return;
+  for (struct ready *ready = atomic_load(&context->ready), *next; ready; ready = next) {
+    next = ready->next;
+    free(ready);
+  }
+  context->driver->cuDevicePrimaryCtxRelease(context->device);
+  free(context);
+}
+
+const fg_gpu *fg_gpu_of(const struct fg_gpu_context *context) { return &context->gpu; }
+
+/* The device's context becomes the thread's, until leave() gives the caller's back. */
+static fg_status enter(const struct fg_gpu_context *context) {
+  DRIVER(context->driver, cuCtxPushCurrent, context->primary);
+  return FG_OK;
+}
+
+static fg_status leave(const struct fg_gpu_context *context, fg_status status) {
+  CUcontext popped;
+  CUresult error = context->driver->cuCtxPopCurrent(&popped);
+  return status != FG_OK || error == CUDA_SUCCESS ? status : fg_driver_fail("cuCtxPopCurrent", error);
+}
+
+/* --- Memory */
+
+fg_status fg_gpu_check_memory(const struct fg_gpu_context *context, const char *argument, const char *member,
+                              const void *pointer) {
+  unsigned type = 0, is_managed = 0;
+  int ordinal = -1;
+  CUpointer_attribute attributes[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+                                      CU_POINTER_ATTRIBUTE_IS_MANAGED};
+  void *values[] = {&type, &ordinal, &is_managed};
+  DRIVER(context->driver, cuPointerGetAttributes, 3, attributes, values, (CUdeviceptr)(uintptr_t)pointer);
+  if (type == CU_MEMORYTYPE_HOST || is_managed) return FG_OK; /* page-locked, or wherever it is needed */
+  if (type != CU_MEMORYTYPE_DEVICE)
+    return fg_fail(FG_BAD_MEMORY, "%s%s is %p, which is host memory; in a CUDA context it must be memory of device %d", argument,
+                   member, pointer, context->ordinal);
+  if (ordinal != context->ordinal)
+    return fg_fail(FG_BAD_MEMORY, "%s%s is %p, which is memory of device %d; the context's device is %d", argument, member,
+                   pointer, ordinal, context->ordinal);
+  return FG_OK;
+}
+
+static fg_status allocate(const struct fg_gpu_context *context, size_t bytes, void **out) {
+  CUdeviceptr pointer = 0;
+  DRIVER(context->driver, cuMemAlloc, &pointer, bytes ? bytes : 1);
+  *out = (void *)(uintptr_t)pointer;
+  return FG_OK;
+}
+
+static fg_status release(const struct fg_gpu_context *context, void *pointer) {
+  DRIVER(context->driver, cuMemFree, (CUdeviceptr)(uintptr_t)pointer);
+  return FG_OK;
+}
+
+static fg_status copy(const struct fg_gpu_context *context, void *to, const void *from, size_t bytes) {
+  DRIVER(context->driver, cuMemcpy, (CUdeviceptr)(uintptr_t)to, (CUdeviceptr)(uintptr_t)from, bytes);
+  DRIVER(context->driver, cuStreamSynchronize, NULL); /* within the device, cuMemcpy() does not wait */
+  return FG_OK;
+}
+
+fg_status fg_gpu_allocate(struct fg_gpu_context *context, size_t bytes, void **out) {
+  TRY(enter(context));
+  return leave(context, allocate(context, bytes, out));
+}
+
+fg_status fg_gpu_free(struct fg_gpu_context *context, void *pointer) {
+  TRY(enter(context));
+  return leave(context, release(context, pointer));
+}
+
+fg_status fg_gpu_copy(struct fg_gpu_context *context, void *to, const void *from, size_t bytes) {
+  TRY(enter(context));
+  return leave(context, copy(context, to, from, bytes));
+}
+
+/* --- Kernels */
+
+static const struct ready *find_ready(const struct fg_gpu_context *context, const struct fg_kernel_id *id) {
+  const struct ready *ready = atomic_load_explicit(&context->ready, memory_order_acquire);
+  while (ready && memcmp(&ready->id, id, sizeof *id) != 0) ready = ready->next;
+  return ready;
+}
+
+/* Loads the kernel into this context. */
+static fg_status make_ready(struct fg_gpu_context *context, const struct fg_kernel_id *id, CUfunction *function) {
+  CUkernel kernel;
+  TRY(fg_kernel_load(context->driver, context->gpu.arch, id, &kernel));
+  DRIVER(context->driver, cuKernelGetFunction, function, kernel);
+  struct ready *ready = malloc(sizeof *ready);
+  if (!ready) return fg_fail(FG_OUT_OF_MEMORY, "no memory for %zu bytes", sizeof *ready);
+  *ready = (struct ready){.next = atomic_load(&context->ready), .id = *id, .function = *function};
+  while (!atomic_compare_exchange_weak(&context->ready, &ready->next, ready)) {
+  }
+  return FG_OK;
+}
+
+static fg_status find_function(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan,
+                               CUfunction *function) {
+  struct fg_kernel_id id = fg_kernel_id_of(plan, full);
+  const struct ready *ready = find_ready(context, &id);
+  if (ready) {
+    *function = ready->function;
+    return FG_OK;
+  }
+  CUstreamCaptureStatus capture;
+  DRIVER(context->driver, cuStreamIsCapturing, (CUstream)full->stream, &capture);
+  if (capture != CU_STREAM_CAPTURE_STATUS_NONE)
+    return fg_fail(FG_NOT_PREPARED,
+                   "stream is being captured, but level %s is not loaded for such a problem; call fg_prepare() before",
+                   fg_kernel_name(id.level));
+  return make_ready(context, &id, function);
+}
+
+/* --- Launch */
+
+static struct fg_matrix matrix_of(const fg_operand *operand) {
+  return (struct fg_matrix){operand->data, operand->ld, operand->stride};
+}
+
+static struct fg_scale_args scales_of(const fg_operand *operand) {
+  struct fg_scale_args scales = {
+      .data = operand->scale, .stride = operand->scale_stride, .row_shift = operand->scaling == FG_128X128 ? 7 : 0};
+  if (operand->scaling == FG_TENSOR) return scales;
+  bool rows_contiguous = operand->scale_layout == FG_ROWS_CONTIGUOUS;
+  scales.row_stride = rows_contiguous ? 1 : operand->scale_ld;
+  scales.block_stride = rows_contiguous ? operand->scale_ld : 1;
+  return scales;
+}
+
+static struct fg_args args_of(const fg_problem *full) {
+  return (struct fg_args){.m = full->m,
+                          .n = full->n,
+                          .k = full->k,
+                          .groups = full->groups,
+                          .group_align = full->group_align,
+                          .a = matrix_of(&full->a),
+                          .b = matrix_of(&full->b),
+                          .c = matrix_of(&full->c),
+                          .bias = matrix_of(&full->bias),
+                          .d = {full->d.data, full->d.ld, full->d.stride},
+                          .a_scale = scales_of(&full->a),
+                          .b_scale = scales_of(&full->b),
+                          .group_values = full->group_values,
+                          .kind = (int)full->kind,
+                          .group_by = (int)full->group_by,
+                          .group_values_are_int64 = full->group_type == FG_INT64,
+                          .c_type = (int)full->c.type,
+                          .bias_type = (int)full->bias.type,
+                          .d_type = (int)full->d.type};
+}
+
+static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan) {
+  CUfunction function;
+  TRY(find_function(context, full, plan, &function));
+  struct fg_args args = args_of(full);
+  void *parameters[] = {&args};
+  CUlaunchConfig config = {.gridDimX = (unsigned)plan->blocks,
+                           .gridDimY = 1,
+                           .gridDimZ = 1,
+                           .blockDimX = (unsigned)plan->threads,
+                           .blockDimY = 1,
+                           .blockDimZ = 1,
+                           .hStream = (CUstream)full->stream};
+  DRIVER(context->driver, cuLaunchKernelEx, &config, function, parameters, NULL);
+  return FG_OK;
+}
+
+fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full) {
+  fg_plan plan;
+  TRY(fg_plan_full(&context->gpu, full, &plan));
+  if (plan.tiles == 0) return FG_OK;
+  TRY(enter(context));
+  return leave(context, launch(context, full, &plan));
+}
+
+static fg_status prepare(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan) {
+  CUfunction function;
+  struct fg_kernel_id id = fg_kernel_id_of(plan, full);
+  return find_ready(context, &id) ? FG_OK : make_ready(context, &id, &function);
+}
+
+fg_status fg_gpu_prepare(struct fg_gpu_context *context, const fg_problem *full) {
+  fg_plan plan;
+  TRY(fg_plan_full(&context->gpu, full, &plan));
+  TRY(enter(context));
+  return leave(context, prepare(context, full, &plan));
+}

@@ -1,0 +1,27 @@
+/* The front door of gpu/: a CUDA context, as core/ knows it. Problems are full ones: checked, with every default filled in. */
+#ifndef FG_GPU_H
+#define FG_GPU_H
+
+#include "finegemm_kernels.h"
+
+struct fg_gpu_context;
+
+/* FG_OK; FG_UNSUPPORTED: no driver, no such device, or a build without CUDA; FG_BAD_SIZE: ordinal; FG_DRIVER_ERROR;
+ * FG_OUT_OF_MEMORY. */
+fg_status fg_gpu_open(int ordinal, struct fg_gpu_context **out);
+void fg_gpu_close(struct fg_gpu_context *context);
+const fg_gpu *fg_gpu_of(const struct fg_gpu_context *context);
+
+/* FG_BAD_MEMORY unless the device can reach what `argument` points to. */
+fg_status fg_gpu_check_memory(const struct fg_gpu_context *context, const char *argument, const char *member,
+                              const void *pointer);
+
+/* Plan, kernel, launch. */
+fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full);
+fg_status fg_gpu_prepare(struct fg_gpu_context *context, const fg_problem *full);
+
+fg_status fg_gpu_allocate(struct fg_gpu_context *context, size_t bytes, void **out);
+fg_status fg_gpu_free(struct fg_gpu_context *context, void *pointer);
+fg_status fg_gpu_copy(struct fg_gpu_context *context, void *to, const void *from, size_t bytes);
+
+#endif

@@ -1,0 +1,146 @@
+/**
+ * @file finegemm_kernels.h
+ * @brief What lies between a call and its kernel: the GPU as a plan sees it, plans, compiling ahead, device memory.
+ *
+ * For tools, deployments and experiments: multiplying needs finegemm.h alone, whose rules hold here too.
+ */
+#ifndef FINEGEMM_KERNELS_H
+#define FINEGEMM_KERNELS_H
+
+#include "finegemm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** @name GPUs
+ * @{ */
+
+/** What a plan depends on. A slice of a GPU (MIG) is a GPU with fewer multiprocessors. */
+typedef struct fg_gpu {
+  char name[64];    /**< "NVIDIA H100 80GB HBM3" */
+  char arch[16];    /**< as the compiler names it: "sm_90a" for compute capability 9.0 */
+  int sms;          /**< multiprocessors */
+  int shared_bytes; /**< of shared memory that one block can have */
+} fg_gpu;
+
+/** GPUs to plan for without having one, and their number in *count (may be NULL). Static. */
+FG_API const fg_gpu *fg_known_gpus(int *count);
+
+/**
+ * The GPU of a CUDA context.
+ * @return FG_OK; FG_NULL_POINTER: context or gpu; FG_UNSUPPORTED: a CPU context.
+ */
+FG_API fg_status fg_context_gpu(const fg_context *context, fg_gpu *gpu);
+
+/** @}
+ * @name Plans
+ * @{ */
+
+/**
+ * How a GPU level goes about a problem. As fg_problem::plan it overrides the library's own plan in whatever is not 0, and is
+ * checked: FG_BAD_PLAN.
+ */
+typedef struct fg_plan {
+  fg_level level;       /**< never FG_BEST in a plan that was made */
+  int block_m, block_n; /**< a block of threads has so many rows and columns of D at a time: a tile */
+  int threads;          /**< of a block; follows from the level and the tile, and cannot be overridden */
+  int blocks;           /**< of the grid: block i takes tiles i, i + blocks, ... With fg_problem::sm_limit at most that many */
+  int split_k;          /**< ranges of K, as fg_problem::split_k */
+  int64_t tiles;        /**< in all; follows from the problem */
+} fg_plan;
+
+/**
+ * The plan of a GPU level for a problem: a pure function of its arguments, the same everywhere. Of the problem no pointer is
+ * looked at but problem->plan.
+ * @return FG_OK; FG_NULL_POINTER: an argument; FG_BAD_SIZE, FG_BAD_ENUM: the problem, or gpu->sms below 1; FG_UNSUPPORTED: not a
+ *         GPU level, or none that this GPU runs; FG_BAD_PLAN: problem->plan.
+ */
+FG_API fg_status fg_plan_make(const fg_gpu *gpu, const fg_problem *problem, fg_plan *plan);
+
+/** @}
+ * @name Compiling ahead
+ * @{ */
+
+/** A kernel that fg_precompile() has seen to. */
+typedef struct fg_kernel {
+  char source[64];   /**< "lessons/05_shared.cu" */
+  char defines[128]; /**< the plan's constants, as "BLOCK_M=64 BLOCK_N=64 A_IS_E5M2=0 B_IS_E5M2=0" */
+  int registers;     /**< of a thread; -1 where it came from the cache */
+  int was_cached;    /**< 1: found compiled */
+  int64_t bytes;     /**< of machine code and what belongs to it */
+} fg_kernel;
+
+/**
+ * Compiles the kernel that fg_gemm() would use for the problem on such a GPU into the user's cache, if it is not there or in a
+ * cache shipped with the program. Needs the run-time compiler, but no GPU and no driver. m, n and k are run-time values: one call
+ * for each combination of types and tile sizes is enough, and further ones find it cached.
+ * @return as fg_plan_make(); FG_UNSUPPORTED also: no compiler here, or one that does not know gpu->arch; FG_COMPILE_ERROR;
+ *         FG_OUT_OF_MEMORY. A cache that cannot be written is no error: kernel->was_cached stays 0 the next time.
+ */
+FG_API fg_status fg_precompile(const fg_gpu *gpu, const fg_problem *problem, fg_kernel *kernel);
+
+/** @}
+ * @name The cache of compiled kernels
+ *
+ * The user's is FG_CACHE_DIR (empty: none), else $XDG_CACHE_HOME/finegemm, else $HOME/.cache/finegemm; FG_CACHE_PATH names more,
+ * between colons, that are only read. docs/cache.md says what is trusted, and why. `directory` is an absolute path; NULL: the user's.
+ * @{ */
+
+/** A file of a cache. */
+typedef struct fg_cached {
+  char file[80];
+  char kernel[200]; /**< the source, the architecture and the defines, from its key; "" if that cannot be read */
+  char why[120];    /**< why it would not be loaded; "" if it would */
+  int64_t bytes;
+  int64_t used_s; /**< when it was last used, in seconds since 1970 */
+} fg_cached;
+
+/**
+ * Reads and judges every file of a cache, the latest used first. Fills at most `capacity` entries (may be NULL with 0); *count is
+ * how many there are. A directory that does not exist is empty.
+ * @return FG_OK; FG_NULL_POINTER: count, or entries with a capacity; FG_UNSUPPORTED: the directory is not to be trusted or read, and
+ *         fg_message() says why; FG_OUT_OF_MEMORY.
+ */
+FG_API fg_status fg_cache_look(const char *directory, fg_cached *entries, int capacity, int *count);
+
+/**
+ * Removes every kernel of a cache, and no other file. *count (may be NULL): how many.
+ * @return FG_OK; FG_UNSUPPORTED: as fg_cache_look().
+ */
+FG_API fg_status fg_cache_empty(const char *directory, int *count);
+
+/**
+ * Copies every valid kernel of the user's cache to the directory `to`, made if need be, to be shipped with a program and named in
+ * FG_CACHE_PATH where it arrives. *count (may be NULL): how many.
+ * @return FG_OK; FG_NULL_POINTER: to; FG_UNSUPPORTED: not all could be copied, and fg_message() says why.
+ */
+FG_API fg_status fg_cache_ship(const char *to, int *count);
+
+/** @}
+ * @name Memory
+ * @{ */
+
+/**
+ * Memory of the context's device, aligned to 256 bytes; of the host in a CPU context. For programs that use no other CUDA library:
+ * any device memory will do for fg_gemm().
+ * @return FG_OK; FG_NULL_POINTER: context or out; FG_OUT_OF_MEMORY; FG_DRIVER_ERROR. On failure *out is NULL (if out is not).
+ */
+FG_API fg_status fg_memory_allocate(fg_context *context, size_t bytes, void **out);
+
+/** Waits for the device and frees. pointer NULL: nothing. @return FG_OK; FG_NULL_POINTER: context; FG_DRIVER_ERROR. */
+FG_API fg_status fg_memory_free(fg_context *context, void *pointer);
+
+/**
+ * Copies between host and device memory, either way or within, and waits until it is done, and with it what was launched before in
+ * the default stream.
+ * @return FG_OK; FG_NULL_POINTER: context, or to or from where bytes is not 0; FG_DRIVER_ERROR.
+ */
+FG_API fg_status fg_memory_copy(fg_context *context, void *to, const void *from, size_t bytes);
+
+/** @} */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
