@@ -776,7 +776,7 @@ float defined_mma(enum rival rival, fg_type a_type, const unsigned char *a, fg_t
 uint32_t bits_of_float(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
-  return isnan(x) ? 0x7FFFFFFF : bits;
+  return bits;
 }
 
 static float block_scale(const struct problem *problem, const struct row *row, int64_t j, int64_t block) {

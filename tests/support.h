@@ -138,7 +138,7 @@ enum rival {
 float defined_mma(enum rival rival, fg_type a_type, const unsigned char *a, fg_type b_type, const unsigned char *b, int64_t k,
                   float c);
 
-/* A NaN is 0x7FFFFFFF. */
+/* As they are, a NaN's too. */
 uint32_t bits_of_float(float x);
 
 /* One element by the definition of the levels `reference` or `hopper`, as bits of D's type. */
