@@ -1,5 +1,5 @@
 /* Runs the tensor core's instruction for FP8 and compares it with its definition, which is compiled for the GPU as it stands. The
- * run-time compiler sets COLS, A_IS_E5M2, B_IS_E5M2 and A_IN_REGISTERS; "wgmma.h" is made for them (check_tensor_core.c).
+ * run-time compiler sets COLS, A_IS_E5M2, B_IS_E5M2 and A_IN_REGISTERS; "wgmma.h" is made for them (check_kernels.c).
  *
  * One tile is A [64, 128] times B [COLS, 128] transposed: four steps of 32 along K, or the first of them, or all 16 pairs of a
  * step's block of A and one of B. A thread block is one warpgroup. */
