@@ -36,12 +36,13 @@ static const json_t *ladder_rows(const json_t *file) {
   return NULL;
 }
 
+/* The fastest of that name: of all paths and numbers of threads. */
 static const json_t *row_of(const json_t *rows, const char *name) {
   size_t i;
-  const json_t *row;
+  const json_t *row, *best = NULL;
   json_array_foreach(rows, i, row)
-    if (strcmp(text(row, "name"), name) == 0) return row;
-  return NULL;
+    if (strcmp(text(row, "name"), name) == 0 && (!best || number(row, "gflops") > number(best, "gflops"))) best = row;
+  return best;
 }
 
 static void print_cells(json_t *const *files, int count, const char *name) {
@@ -84,11 +85,15 @@ static void print_ladder(json_t *const *files, int count) {
 }
 
 static void print_plot(json_t *const *files, int count) {
+  int levels;
+  const fg_level_info *info = fg_levels(&levels);
   for (int f = 0; f < count; f++) {
-    size_t i;
-    const json_t *row;
-    printf("# %s\n", text(files[f], "cpu"));
-    json_array_foreach(ladder_rows(files[f]), i, row) printf("\"%s\" %.4g\n", text(row, "name"), number(row, "gflops"));
+    const json_t *rows = ladder_rows(files[f]);
+    printf("# %s\n\"sgemm\" %.4g\n", text(files[f], "cpu"), number(row_of(rows, "sgemm"), "gflops"));
+    for (int i = 0; i < levels; i++) {
+      const json_t *row = row_of(rows, info[i].name);
+      if (row) printf("\"%s\" %.4g\n", info[i].name, number(row, "gflops"));
+    }
     printf("\n\n");
   }
 }
@@ -96,14 +101,17 @@ static void print_plot(json_t *const *files, int count) {
 static void print_gemm(const json_t *file) {
   printf("\n**%s.** %s. finegemm %s, commit %s, gcc %s; medians of %.0f rounds.\n\n", text(file, "cpu"), text(file, "blas"),
          text(file, "version"), text(file, "commit"), text(file, "compiler"), number(file, "repeats"));
-  printf("| m | n | k | | ms | min | max | GFLOPS | speed of sgemm's | extra MB |\n|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|\n");
+  printf("| m | n | k | threads | | path | ms | min | max | GFLOPS | GMAC/s a thread | speed of sgemm's | extra MB |\n"
+         "|--:|--:|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|\n");
   size_t r, i;
   const json_t *result, *row;
   json_array_foreach(json_object_get(file, "results"), r, result) {
     json_array_foreach(json_object_get(result, "rows"), i, row) {
-      printf("| %.0f | %.0f | %.0f | %s | %.4g | %.4g | %.4g | %.4g |", number(result, "m"), number(result, "n"),
-             number(result, "k"), text(row, "name"), number(row, "median_ms"), number(row, "min_ms"), number(row, "max_ms"),
-             number(row, "gflops"));
+      double threads = number(row, "threads"), gflops = number(row, "gflops"), elements = number(row, "elements");
+      printf("| %.0f | %.0f | %.0f | %.0f | ", number(result, "m"), number(result, "n"), number(result, "k"), threads);
+      isnan(elements) ? printf("%s", text(row, "name")) : printf("%s, %.0f elements", text(row, "name"), elements);
+      printf(" | %s | %.4g | %.4g | %.4g | %.4g | %.3g |", json_object_get(row, "path") ? text(row, "path") : "",
+             number(row, "median_ms"), number(row, "min_ms"), number(row, "max_ms"), gflops, gflops / 2 / threads);
       double ratio = number(row, "sgemm_over_level"), extra = number(row, "extra_bytes");
       isnan(ratio) ? printf(" | |\n") : printf(" %.2f | %.1f |\n", ratio, extra / 1e6);
     }
