@@ -163,9 +163,6 @@ static fg_status check_arrays(const fg_context *context, fg_problem *full, enum 
   full->d.ld = arrays[D].ld, full->d.stride = arrays[D].stride;
   for (int i = 0; i < D; i++)
     if (i != C || !same_place(full)) TRY(fg_check_apart(&arrays[D], &arrays[i]));
-  for (int i = 0; i < ARRAYS && context->device == FG_CUDA && purpose == FG_TO_RUN; i++)
-    if (arrays[i].bytes > 0)
-      TRY(fg_gpu_check_memory(context->gpu, arrays[i].argument, fg_array_member(&arrays[i]), arrays[i].data));
   return FG_OK;
 }
 

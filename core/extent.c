@@ -85,15 +85,17 @@ fg_operand fg_as_operand(const fg_result *result) {
                       .scale_layout = result->scale_layout};
 }
 
-const char *fg_array_member(const struct fg_array *array) { return array->is_scale ? ".scale" : array->is_bare ? "" : ".data"; }
+static const char *pointer_name(const struct fg_array *array) {
+  return array->is_scale ? ".scale" : array->is_bare ? "" : ".data";
+}
 static const char *stride_prefix(const struct fg_array *array) { return array->is_scale ? "scale_" : ""; }
 
 static fg_status too_large(const struct fg_array *array) {
   return fg_fail(FG_BAD_SIZE,
                  "%s%s has %" PRId64 " matrices of %" PRId64 " rows of %" PRId64 " elements with %sld %" PRId64
                  " and %sstride %" PRId64 ": more bytes than can be addressed",
-                 array->argument, fg_array_member(array), array->matrices, array->rows, array->cols, stride_prefix(array),
-                 array->ld, stride_prefix(array), array->stride);
+                 array->argument, pointer_name(array), array->matrices, array->rows, array->cols, stride_prefix(array), array->ld,
+                 stride_prefix(array), array->stride);
 }
 
 fg_status fg_check_array(struct fg_array *array) {
@@ -126,10 +128,10 @@ fg_status fg_check_array(struct fg_array *array) {
 
 fg_status fg_check_pointer(const struct fg_array *array) {
   if (array->bytes == 0) return FG_OK;
-  if (!array->data) return fg_fail(FG_NULL_POINTER, "%s%s is NULL", array->argument, fg_array_member(array));
+  if (!array->data) return fg_fail(FG_NULL_POINTER, "%s%s is NULL", array->argument, pointer_name(array));
   if (!fg_aligned(array->data, array->element_bytes))
-    return fg_fail(FG_MISALIGNED, "%s%s is %p, but must be a multiple of %" PRId64 " bytes", array->argument,
-                   fg_array_member(array), array->data, array->element_bytes);
+    return fg_fail(FG_MISALIGNED, "%s%s is %p, but must be a multiple of %" PRId64 " bytes", array->argument, pointer_name(array),
+                   array->data, array->element_bytes);
   if ((uintptr_t)array->bytes > UINTPTR_MAX - (uintptr_t)array->data) return too_large(array);
   return FG_OK;
 }
@@ -147,6 +149,6 @@ static bool side_by_side(const struct fg_array *a, const struct fg_array *b) {
 fg_status fg_check_apart(const struct fg_array *written, const struct fg_array *other) {
   if (!fg_overlaps(written->data, written->bytes, other->data, other->bytes) || side_by_side(written, other)) return FG_OK;
   return fg_fail(FG_OVERLAP, "%s%s is written, but its %" PRId64 " bytes at %p overlap the %" PRId64 " bytes of %s%s at %p",
-                 written->argument, fg_array_member(written), written->bytes, written->data, other->bytes, other->argument,
-                 fg_array_member(other), other->data);
+                 written->argument, pointer_name(written), written->bytes, written->data, other->bytes, other->argument,
+                 pointer_name(other), other->data);
 }

@@ -43,9 +43,6 @@ struct fg_array fg_data_array(const char *argument, const fg_operand *operand, i
 struct fg_array fg_scale_array(const char *argument, const fg_operand *operand, int64_t matrices, int64_t scale_rows,
                                int64_t scale_cols);
 
-/* What of its argument the array is: ".data", ".scale" or "". */
-const char *fg_array_member(const struct fg_array *array);
-
 /* A result seen as an operand, so that both are checked by the same functions. */
 fg_operand fg_as_operand(const fg_result *result);
 

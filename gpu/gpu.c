@@ -107,8 +107,7 @@ static fg_status leave(const struct fg_gpu_context *context, fg_status status) {
 
 /* --- Memory */
 
-fg_status fg_gpu_check_memory(const struct fg_gpu_context *context, const char *argument, const char *member,
-                              const void *pointer) {
+static fg_status check_pointer(const struct fg_gpu_context *context, const char *name, const void *pointer) {
   unsigned type = 0, is_managed = 0;
   int ordinal = -1;
   CUpointer_attribute attributes[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
@@ -117,11 +116,30 @@ fg_status fg_gpu_check_memory(const struct fg_gpu_context *context, const char *
   DRIVER(context->driver, cuPointerGetAttributes, 3, attributes, values, (CUdeviceptr)(uintptr_t)pointer);
   if (type == CU_MEMORYTYPE_HOST || is_managed) return FG_OK; /* page-locked, or wherever it is needed */
   if (type != CU_MEMORYTYPE_DEVICE)
-    return fg_fail(FG_BAD_MEMORY, "%s%s is %p, which is host memory; in a CUDA context it must be memory of device %d", argument,
-                   member, pointer, context->ordinal);
+    return fg_fail(FG_BAD_MEMORY, "%s is %p, which is host memory; in a CUDA context it must be memory of device %d", name,
+                   pointer, context->ordinal);
   if (ordinal != context->ordinal)
-    return fg_fail(FG_BAD_MEMORY, "%s%s is %p, which is memory of device %d; the context's device is %d", argument, member,
-                   pointer, ordinal, context->ordinal);
+    return fg_fail(FG_BAD_MEMORY, "%s is %p, which is memory of device %d; the context's device is %d", name, pointer, ordinal,
+                   context->ordinal);
+  return FG_OK;
+}
+
+/* Of a problem with elements of D. What has no elements may point anywhere. */
+static fg_status check_pointers(const struct fg_gpu_context *context, const fg_problem *full) {
+  bool is_grouped = full->kind != FG_DENSE && full->kind != FG_BATCHED;
+  bool has_values = is_grouped && (full->groups > 0 || full->group_by == FG_BY_INDEX), has_b = full->k > 0 && full->groups > 0;
+  const struct {
+    const char *name;
+    const void *pointer;
+    bool is_used;
+  } pointers[] = {
+      {"a.data", full->a.data, full->k > 0},  {"a.scale", full->a.scale, full->k > 0},
+      {"b.data", full->b.data, has_b},        {"b.scale", full->b.scale, has_b},
+      {"c.data", full->c.data, full->c.data}, {"bias.data", full->bias.data, full->bias.data},
+      {"d.data", full->d.data, true},         {"group_values", full->group_values, has_values},
+  };
+  for (size_t i = 0; i < sizeof pointers / sizeof *pointers; i++)
+    if (pointers[i].is_used) TRY(check_pointer(context, pointers[i].name, pointers[i].pointer));
   return FG_OK;
 }
 
@@ -236,6 +254,7 @@ static struct fg_args args_of(const fg_problem *full) {
 
 static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan) {
   CUfunction function;
+  TRY(check_pointers(context, full));
   TRY(find_function(context, full, plan, &function));
   struct fg_args args = args_of(full);
   void *parameters[] = {&args};

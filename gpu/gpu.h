@@ -12,11 +12,7 @@ fg_status fg_gpu_open(int ordinal, struct fg_gpu_context **out);
 void fg_gpu_close(struct fg_gpu_context *context);
 const fg_gpu *fg_gpu_of(const struct fg_gpu_context *context);
 
-/* FG_BAD_MEMORY unless the device can reach what `argument` points to. */
-fg_status fg_gpu_check_memory(const struct fg_gpu_context *context, const char *argument, const char *member,
-                              const void *pointer);
-
-/* Plan, kernel, launch. */
+/* Plan, look at the pointers, kernel, launch. FG_BAD_MEMORY: a pointer that the device cannot reach. */
 fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full);
 fg_status fg_gpu_prepare(struct fg_gpu_context *context, const fg_problem *full);
 

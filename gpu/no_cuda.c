@@ -21,12 +21,6 @@ fg_status fg_kernel_image(const char *arch, const struct fg_kernel_id *id, void 
 void fg_gpu_close(struct fg_gpu_context *context) { (void)context; }
 const fg_gpu *fg_gpu_of(const struct fg_gpu_context *context) { return (const fg_gpu *)context; }
 
-fg_status fg_gpu_check_memory(const struct fg_gpu_context *context, const char *argument, const char *member,
-                              const void *pointer) {
-  (void)context, (void)argument, (void)member, (void)pointer;
-  return absent();
-}
-
 fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full) {
   (void)context, (void)full;
   return absent();

@@ -1,0 +1,562 @@
+/* The way of a call to a GPU, with stand-ins for the driver and the compiler: context, memory, plan, kernel, launch, whatever fails on
+ * it, and any number of threads. That the kernels are right is for test_gpu.c, on a GPU. */
+#include "finegemm_kernels.h"
+
+#include "args.h"
+#include "cuda_stub.h"
+#include "driver.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* --- Set-up */
+
+/* Nothing on disk, unless a test says otherwise. */
+static void use_stubs(const char *devices) {
+  setenv("FG_CUDA_DRIVER", FG_STUB_DRIVER, 1);
+  setenv("FG_NVRTC", FG_STUB_NVRTC, 1);
+  setenv("FG_CACHE_DIR", "", 1);
+  unsetenv("FG_CACHE_PATH");
+  stub_reset();
+  stub_nvrtc_reset();
+  stub_devices(devices);
+  stub_nvrtc_argument_bytes(sizeof(struct fg_args));
+}
+
+static fg_context *context_on(int ordinal) {
+  fg_context *context = NULL;
+  cr_assert_eq(fg_context_create(&context, &(fg_context_options){.device = FG_CUDA, .ordinal = ordinal}), FG_OK, "%s",
+               fg_message());
+  return context;
+}
+
+enum { M = 100, N = 200, K = 300, BYTES = 1 << 20 };
+
+/* A dense problem in memory of the context, all of whose operands are in one allocation. */
+static fg_problem problem_in(fg_context *context, void **memory) {
+  *memory = NULL;
+  cr_assert_eq(fg_memory_allocate(context, BYTES, memory), FG_OK, "%s", fg_message());
+  char *at = *memory;
+  return (fg_problem){.m = M,
+                      .n = N,
+                      .k = K,
+                      .a = {.data = at, .scale = (float *)(void *)(at + 100000)},
+                      .b = {.data = at + 200000, .scale = (float *)(void *)(at + 300000)},
+                      .d = {.data = at + 400000},
+                      .level = FG_SHARED};
+}
+
+static void expect_nothing_left(void) {
+  struct stub_live live = stub_live();
+  cr_expect_eq(live.contexts, 0, "%d contexts are still retained", live.contexts);
+  cr_expect_eq(live.allocations, 0, "%d allocations are not freed", live.allocations);
+  cr_expect_eq(live.pushed, 0, "%d contexts are still on the thread's stack", live.pushed);
+}
+
+/* --- Contexts */
+
+Test(host, a_context_describes_its_gpu_and_gives_it_back) {
+  use_stubs("h100,h20:77");
+  fg_context *first = context_on(0), *second = context_on(1), *again = context_on(1);
+  fg_gpu gpu;
+  cr_assert_eq(fg_context_gpu(first, &gpu), FG_OK);
+  cr_expect(gpu.sms == 132 && strcmp(gpu.arch, "sm_90a") == 0, "%d %s", gpu.sms, gpu.arch);
+  cr_assert_eq(fg_context_gpu(again, &gpu), FG_OK);
+  cr_expect_eq(gpu.sms, 77);
+  cr_expect_eq(stub_live().contexts, 3);
+  fg_context_destroy(first);
+  fg_context_destroy(second);
+  fg_context_destroy(again);
+  expect_nothing_left();
+}
+
+Test(host, a_device_that_is_not_there_is_refused) {
+  use_stubs("h100");
+  fg_context *context;
+  cr_expect_eq(fg_context_create(&context, &(fg_context_options){.device = FG_CUDA, .ordinal = 1}), FG_BAD_SIZE);
+  cr_expect(strstr(fg_message(), "ordinal is 1; this machine has 1 CUDA device"), "%s", fg_message());
+  cr_expect(context == NULL);
+  stub_devices("");
+  cr_expect_eq(fg_context_create(&context, &(fg_context_options){.device = FG_CUDA}), FG_BAD_SIZE);
+  expect_nothing_left();
+}
+
+Test(host, levels_keep_to_their_contexts) {
+  use_stubs("h100");
+  fg_context *context = context_on(0), *cpu;
+  cr_assert_eq(fg_context_create(&cpu, NULL), FG_OK);
+  int count;
+  const fg_level_info *levels = fg_levels(&count);
+  for (int i = 0; i < count; i++) {
+    bool on_gpu = levels[i].level == FG_NAIVE || levels[i].level == FG_SHARED;
+    cr_expect_eq(fg_can_run(context, levels[i].level), on_gpu ? FG_OK : FG_UNSUPPORTED, "%s", levels[i].name);
+    cr_expect_eq(fg_can_run(cpu, levels[i].level), levels[i].level <= FG_HOPPER ? FG_OK : FG_UNSUPPORTED, "%s", levels[i].name);
+  }
+  cr_expect_eq(fg_can_run(context, FG_BEST), FG_OK);
+  fg_gpu gpu;
+  cr_expect_eq(fg_context_gpu(cpu, &gpu), FG_UNSUPPORTED);
+  void *memory;
+  fg_problem problem = problem_in(context, &memory);
+  double bound;
+  cr_expect_eq(fg_exact(context, &problem, NULL, &bound), FG_UNSUPPORTED);
+  cr_expect_eq(fg_convert(context, &(fg_conversion){0}), FG_UNSUPPORTED);
+  cr_assert_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  fg_context_destroy(cpu);
+  expect_nothing_left();
+}
+
+Test(host, the_current_context_is_left_as_found) {
+  use_stubs("h100,h100");
+  const struct fg_driver *driver = fg_driver();
+  fg_context *context = context_on(0);
+  void *memory;
+  fg_problem problem = problem_in(context, &memory);
+  for (int with = 0; with < 2; with++) {
+    CUcontext own = NULL, now = NULL;
+    CUdevice device;
+    if (with) {
+      cr_assert_eq(driver->cuDeviceGet(&device, 1), CUDA_SUCCESS);
+      cr_assert_eq(driver->cuDevicePrimaryCtxRetain(&own, device), CUDA_SUCCESS);
+      cr_assert_eq(driver->cuCtxPushCurrent(own), CUDA_SUCCESS);
+    }
+    int pushed = stub_live().pushed;
+    cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    cr_expect_eq(fg_prepare(context, &problem), FG_OK);
+    problem.a.data = &problem;
+    cr_expect_eq(fg_gemm(context, &problem), FG_BAD_MEMORY);
+    problem.a.data = memory;
+    cr_expect_eq(driver->cuCtxGetCurrent(&now), CUDA_SUCCESS);
+    cr_expect(now == own);
+    cr_expect_eq(stub_live().pushed, pushed);
+    if (with) {
+      driver->cuCtxPopCurrent(&now);
+      driver->cuDevicePrimaryCtxRelease(device);
+    }
+  }
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
+/* --- Memory */
+
+Test(host, memory_must_be_within_reach) {
+  use_stubs("h100,h100");
+  fg_context *context = context_on(0), *other = context_on(1);
+  void *memory, *elsewhere;
+  fg_problem problem = problem_in(context, &memory);
+  cr_assert_eq(fg_memory_allocate(other, BYTES, &elsewhere), FG_OK);
+  static float own[BYTES / 4];
+  struct {
+    const char *name;
+    const void **pointer;
+  } members[] = {{"a.data", &problem.a.data},
+                 {"a.scale", (const void **)&problem.a.scale},
+                 {"b.data", &problem.b.data},
+                 {"b.scale", (const void **)&problem.b.scale},
+                 {"c.data", &problem.c.data},
+                 {"bias.data", &problem.bias.data},
+                 {"d.data", (const void **)&problem.d.data}};
+  char text[100];
+  for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+    const void *good = *members[i].pointer;
+    *members[i].pointer = own;
+    snprintf(text, sizeof text, "%s is %p, which is host memory", members[i].name, (void *)own);
+    cr_expect_eq(fg_gemm(context, &problem), FG_BAD_MEMORY, "%s", members[i].name);
+    cr_expect(strstr(fg_message(), text), "%s", fg_message());
+    cr_expect_eq(fg_prepare(context, &problem), FG_OK, "follows no pointer: %s", fg_message());
+    *members[i].pointer = elsewhere;
+    snprintf(text, sizeof text, "%s is %p, which is memory of device 1", members[i].name, elsewhere);
+    cr_expect_eq(fg_gemm(context, &problem), FG_BAD_MEMORY, "%s", members[i].name);
+    cr_expect(strstr(fg_message(), text), "%s", fg_message());
+    *members[i].pointer = good;
+  }
+  int launches = stub_launches();
+  for (enum stub_memory kind = STUB_PINNED; kind <= STUB_MANAGED; kind++) {
+    stub_register(own, sizeof own, kind);
+    problem.a.data = own;
+    cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    stub_register(own, sizeof own, STUB_UNKNOWN);
+  }
+  cr_expect_eq(stub_launches(), launches + 2);
+  problem.a.data = memory;
+  problem.kind = FG_MASKED, problem.groups = 1, problem.group_values = own;
+  cr_expect_eq(fg_gemm(context, &problem), FG_BAD_MEMORY);
+  cr_expect(strstr(fg_message(), "group_values is"), "%s", fg_message());
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  cr_expect_eq(fg_memory_free(other, elsewhere), FG_OK);
+  cr_expect_eq(fg_memory_free(context, NULL), FG_OK);
+  fg_context_destroy(context);
+  fg_context_destroy(other);
+  expect_nothing_left();
+}
+
+Test(host, memory_is_copied_both_ways) {
+  use_stubs("h100");
+  fg_context *contexts[2] = {context_on(0), NULL};
+  cr_assert_eq(fg_context_create(&contexts[1], NULL), FG_OK);
+  for (int i = 0; i < 2; i++) {
+    unsigned char there[1000], back[1000] = {0};
+    for (int at = 0; at < 1000; at++) there[at] = (unsigned char)(at * 7);
+    void *memory, *none = &memory;
+    cr_assert_eq(fg_memory_allocate(contexts[i], 1000, &memory), FG_OK);
+    cr_expect_eq((uintptr_t)memory % 256, 0);
+    cr_expect_eq(fg_memory_copy(contexts[i], memory, there, 1000), FG_OK);
+    cr_expect_eq(fg_memory_copy(contexts[i], back, memory, 1000), FG_OK);
+    cr_expect_eq(memcmp(there, back, 1000), 0);
+    cr_expect_eq(fg_memory_copy(contexts[i], NULL, NULL, 0), FG_OK);
+    cr_expect_eq(fg_memory_copy(contexts[i], NULL, there, 1), FG_NULL_POINTER);
+    cr_expect_eq(fg_memory_copy(contexts[i], back, NULL, 1), FG_NULL_POINTER);
+    cr_expect_eq(fg_memory_allocate(contexts[i], SIZE_MAX, &none), FG_OUT_OF_MEMORY, "%s", fg_message());
+    cr_expect(none == NULL);
+    cr_expect_eq(fg_memory_allocate(contexts[i], 1, NULL), FG_NULL_POINTER);
+    cr_expect_eq(fg_memory_free(contexts[i], memory), FG_OK);
+    fg_context_destroy(contexts[i]);
+  }
+  cr_expect_eq(fg_memory_allocate(NULL, 1, &(void *){NULL}), FG_NULL_POINTER);
+  cr_expect_eq(fg_memory_free(NULL, NULL), FG_NULL_POINTER);
+  cr_expect_eq(fg_memory_copy(NULL, NULL, NULL, 0), FG_NULL_POINTER);
+  expect_nothing_left();
+}
+
+/* --- Launches */
+
+Test(host, a_launch_is_what_the_plan_says) {
+  use_stubs("h100");
+  fg_context *context = context_on(0);
+  void *memory;
+  fg_problem problem = problem_in(context, &memory);
+  for (int i = 0; i < 24; i++) {
+    problem.level = i % 2 ? FG_NAIVE : FG_SHARED;
+    problem.kind = (fg_kind[]){FG_DENSE, FG_BATCHED, FG_GROUPED_ROWS, FG_MASKED, FG_GROUPED_K}[i % 5];
+    problem.groups = problem.kind == FG_DENSE ? 0 : 2;
+    problem.group_values = (char *)memory + 800000;
+    problem.sm_limit = i / 8;
+    problem.d.type = i % 3 ? FG_FP32 : FG_BF16;
+    problem.a.type = i % 4 > 1 ? FG_E5M2 : FG_E4M3;
+    cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    fg_gpu gpu;
+    fg_plan plan;
+    struct stub_launch launch;
+    cr_assert_eq(fg_context_gpu(context, &gpu), FG_OK);
+    cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_OK);
+    cr_assert_eq(stub_launches(), i + 1);
+    cr_assert(stub_launched(i, &launch));
+    cr_expect_eq(strcmp(launch.kernel, i % 2 ? "naive" : "shared"), 0, "%s", launch.kernel);
+    cr_expect(launch.grid[0] == (unsigned)plan.blocks && launch.grid[1] == 1 && launch.grid[2] == 1);
+    cr_expect(launch.block[0] == (unsigned)plan.threads && launch.block[1] == 1 && launch.block[2] == 1);
+    if (problem.sm_limit) cr_expect(launch.grid[0] <= (unsigned)problem.sm_limit);
+    struct fg_args args;
+    cr_assert_eq(launch.argument_bytes, sizeof args);
+    memcpy(&args, launch.arguments, sizeof args);
+    cr_expect(args.m == M && args.n == N && args.k == K && args.groups == (problem.groups ? 2 : 1) && args.group_align == 1);
+    cr_expect(args.a.data == problem.a.data && args.b.data == problem.b.data && args.d.data == problem.d.data && !args.c.data);
+    bool one_a = problem.kind == FG_DENSE || problem.kind == FG_GROUPED_ROWS || problem.kind == FG_GROUPED_K;
+    cr_expect(args.a.ld == K && args.a.stride == (one_a ? 0 : M * K), "a's ld is %lld, its stride %lld", args.a.ld,
+              args.a.stride);
+    cr_expect(args.d.ld == N && args.b.ld == K);
+    cr_expect(args.a_scale.row_shift == 0 && args.b_scale.row_shift == 7 && args.a_scale.row_stride == 3);
+    cr_expect(args.kind == (int)problem.kind && args.d_type == (int)problem.d.type);
+  }
+  /* What has no elements is not looked at. */
+  static int nowhere[M];
+  problem.kind = FG_GROUPED_ROWS, problem.group_by = FG_BY_ENDS, problem.groups = 0;
+  problem.b.data = problem.group_values = nowhere, problem.b.scale = NULL;
+  cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+  problem.group_by = FG_BY_INDEX;
+  cr_expect_eq(fg_gemm(context, &problem), FG_BAD_MEMORY, "an index for each row");
+  problem.kind = FG_DENSE, problem.k = 0, problem.a.data = nowhere;
+  cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+  int launches = stub_launches();
+  problem.m = 0;
+  cr_expect_eq(fg_gemm(context, &problem), FG_OK);
+  cr_expect_eq(stub_launches(), launches, "nothing is launched for nothing");
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
+Test(host, a_refused_call_reaches_no_driver) {
+  use_stubs("h100");
+  fg_context *context = context_on(0);
+  void *memory;
+  fg_problem good = problem_in(context, &memory), problem;
+  stub_fail(0, CUDA_SUCCESS, STUB_ONCE);
+#define REFUSED(status, change)                                                                                                  \
+  do {                                                                                                                           \
+    problem = good;                                                                                                              \
+    change;                                                                                                                      \
+    cr_expect_eq(fg_gemm(context, &problem), status, "%s: %s", #change, fg_message());                                           \
+    cr_expect_eq(fg_prepare(context, &problem), status, "%s: %s", #change, fg_message());                                        \
+  } while (0)
+  fg_plan wish = {.block_m = 5};
+  REFUSED(FG_BAD_SIZE, problem.m = -1);
+  REFUSED(FG_NULL_POINTER, problem.a.data = NULL);
+  REFUSED(FG_BAD_ENUM, problem.a.type = FG_BF16);
+  REFUSED(FG_BAD_STRIDE, problem.a.ld = K - 1);
+  REFUSED(FG_OVERLAP, problem.d.data = memory);
+  REFUSED(FG_UNSUPPORTED, problem.level = FG_REFERENCE);
+  REFUSED(FG_UNSUPPORTED, problem.level = FG_FULL);
+  REFUSED(FG_UNSUPPORTED, problem.split_k = 2);
+  cr_expect_eq(stub_calls(), 0, "%d calls", stub_calls());
+  REFUSED(FG_BAD_PLAN, problem.plan = &wish);
+  cr_expect_eq(stub_launches(), 0);
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
+Test(host, a_later_call_only_looks_and_launches) {
+  use_stubs("h100");
+  fg_context *context = context_on(0);
+  void *memory;
+  fg_problem problem = problem_in(context, &memory);
+  cr_assert_eq(fg_prepare(context, &problem), FG_OK);
+  int compiles = stub_compiles();
+  cr_expect_eq(compiles, 1);
+  stub_fail(0, CUDA_SUCCESS, STUB_ONCE);
+  for (int i = 0; i < 10; i++) cr_assert_eq(fg_gemm(context, &problem), FG_OK);
+  cr_expect_eq(stub_calls(), 10 * 8, "%d calls, not five pointers, a launch, the context in and out", stub_calls());
+  cr_expect_eq(stub_compiles(), compiles);
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+}
+
+Test(host, only_what_is_prepared_can_be_captured) {
+  use_stubs("h100");
+  const struct fg_driver *driver = fg_driver();
+  fg_context *context = context_on(0);
+  void *memory;
+  fg_problem problem = problem_in(context, &memory);
+  CUdevice device;
+  CUcontext primary;
+  CUstream stream;
+  CUgraph graph = NULL;
+  cr_assert_eq(driver->cuDeviceGet(&device, 0), CUDA_SUCCESS);
+  cr_assert_eq(driver->cuDevicePrimaryCtxRetain(&primary, device), CUDA_SUCCESS);
+  cr_assert_eq(driver->cuCtxPushCurrent(primary), CUDA_SUCCESS);
+  cr_assert_eq(driver->cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+  problem.stream = stream;
+  cr_assert_eq(driver->cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_SUCCESS);
+  cr_expect_eq(fg_gemm(context, &problem), FG_NOT_PREPARED, "%s", fg_message());
+  cr_expect(strstr(fg_message(), "fg_prepare"), "%s", fg_message());
+  cr_assert_eq(driver->cuStreamEndCapture(stream, &graph), CUDA_SUCCESS, "the capture is still valid");
+  driver->cuGraphDestroy(graph);
+  cr_expect_eq(fg_prepare(context, &problem), FG_OK);
+  cr_assert_eq(driver->cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_SUCCESS);
+  cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+  cr_assert_eq(driver->cuStreamEndCapture(stream, &graph), CUDA_SUCCESS);
+  struct stub_launch launch;
+  cr_assert(stub_launched(stub_launches() - 1, &launch));
+  cr_expect(launch.captured && launch.stream == stream);
+  driver->cuGraphDestroy(graph);
+  driver->cuStreamDestroy(stream);
+  driver->cuCtxPopCurrent(&primary);
+  driver->cuDevicePrimaryCtxRelease(device);
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
+/* --- Threads */
+
+enum { THREADS = 64 };
+static pthread_barrier_t together;
+static fg_context *shared_context;
+static void *shared_memory;
+
+static void *multiply_together(void *failed) {
+  fg_problem problem = {.m = M, .n = N, .k = K, .level = FG_SHARED};
+  char *at = shared_memory;
+  problem.a = (fg_operand){.data = at, .scale = (float *)(void *)(at + 100000)};
+  problem.b = (fg_operand){.data = at + 200000, .scale = (float *)(void *)(at + 300000)};
+  problem.d.data = at + 400000;
+  pthread_barrier_wait(&together);
+  for (int i = 0; i < 20; i++) {
+    problem.level = i % 2 ? FG_NAIVE : FG_SHARED;
+    if (fg_gemm(shared_context, &problem) != FG_OK) ++*(int *)failed;
+  }
+  return NULL;
+}
+
+Test(host, threads_share_a_context_and_compile_once) {
+  use_stubs("h100");
+  stub_nvrtc_delay_us(50000);
+  shared_context = context_on(0);
+  cr_assert_eq(fg_memory_allocate(shared_context, BYTES, &shared_memory), FG_OK);
+  pthread_t threads[THREADS];
+  int failed[THREADS] = {0};
+  pthread_barrier_init(&together, NULL, THREADS);
+  for (int t = 0; t < THREADS; t++) cr_assert_eq(pthread_create(&threads[t], NULL, multiply_together, &failed[t]), 0);
+  for (int t = 0; t < THREADS; t++) {
+    pthread_join(threads[t], NULL);
+    cr_expect_eq(failed[t], 0);
+  }
+  cr_expect_eq(stub_compiles(), 2, "two kernels, %d compiles", stub_compiles());
+  cr_expect_eq(stub_launches(), THREADS * 20);
+  cr_expect_eq(fg_memory_free(shared_context, shared_memory), FG_OK);
+  fg_context_destroy(shared_context);
+  expect_nothing_left();
+}
+
+Test(host, contexts_share_what_is_compiled) {
+  use_stubs("h100,h100");
+  for (int i = 0; i < 4; i++) {
+    fg_context *context = context_on(i % 2);
+    void *memory;
+    fg_problem problem = problem_in(context, &memory);
+    cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+    fg_context_destroy(context);
+  }
+  cr_expect_eq(stub_compiles(), 1);
+  cr_expect_eq(stub_live().libraries, 1);
+  expect_nothing_left();
+}
+
+/* --- Whatever fails. Each case runs in a child: what a process has loaded stays. */
+
+struct failing {
+  int nth;
+  CUresult error;
+  enum stub_failing how;
+  nvrtcResult compiler; /* if the compiler is what fails */
+};
+
+/* The whole way of a problem. 0: all went well, 1: something failed in good order, 2: it did not. */
+static int whole_way(const struct failing *failing) {
+  use_stubs("h100");
+  fg_context *context = NULL;
+  fg_status statuses[6] = {FG_OK};
+  void *memory = NULL;
+  if (failing->compiler)
+    stub_nvrtc_fail(failing->nth, failing->compiler, failing->how != STUB_ONCE);
+  else
+    stub_fail(failing->nth, failing->error, failing->how);
+  statuses[0] = fg_context_create(&context, &(fg_context_options){.device = FG_CUDA});
+  if (statuses[0] == FG_OK) statuses[1] = fg_memory_allocate(context, BYTES, &memory);
+  if (memory) {
+    char *at = memory;
+    fg_problem problem = {.m = M,
+                          .n = N,
+                          .k = K,
+                          .a = {.data = at, .scale = (float *)(void *)(at + 100000)},
+                          .b = {.data = at + 200000, .scale = (float *)(void *)(at + 300000)},
+                          .d = {.data = at + 400000},
+                          .level = FG_SHARED};
+    float zero = 0;
+    statuses[2] = fg_memory_copy(context, memory, &zero, sizeof zero);
+    statuses[3] = fg_gemm(context, &problem);
+    statuses[4] = fg_gemm(context, &problem);
+    statuses[5] = fg_memory_free(context, memory);
+  }
+  fg_context_destroy(context);
+  int failed = 0, calls = failing->compiler ? stub_nvrtc_calls() : stub_calls();
+  struct stub_live live = stub_live();
+  if (live.contexts || live.pushed || live.allocations) {
+    fprintf(stderr, "call %d, %s: %d contexts, %d pushed, %d allocations are left\n", failing->nth, stub_first_failed(),
+            live.contexts, live.pushed, live.allocations);
+    return 2;
+  }
+  if (stub_programs() != 0) return 2;
+  for (int i = 0; i < 6; i++) {
+    if (statuses[i] == FG_OK) continue;
+    failed = 1;
+    bool fits = statuses[i] == FG_DRIVER_ERROR || statuses[i] == FG_OUT_OF_MEMORY ||
+                (statuses[i] == FG_UNSUPPORTED && (i == 0 || failing->compiler)) ||
+                (statuses[i] == FG_COMPILE_ERROR && failing->compiler);
+    if (!fits || !fg_message()[0]) {
+      fprintf(stderr, "call %d, %s: step %d gives %s, %s\n", failing->nth, stub_first_failed(), i, fg_status_name(statuses[i]),
+              fg_message());
+      return 2;
+    }
+  }
+  /* What gives back has no way to say that it failed; and not every call knows of a sticky error. */
+  bool may_be_silent = !stub_first_failed()[0] || strncmp(stub_first_failed(), "cuDevicePrimaryCtxRelease", 25) == 0;
+  if (!failed && calls >= failing->nth && !may_be_silent) {
+    fprintf(stderr, "call %d, %s, failed and nobody heard of it\n", failing->nth, stub_first_failed());
+    return 2;
+  }
+  return failed || calls >= failing->nth;
+}
+
+static int in_child(const struct failing *failing) {
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) _exit(whole_way(failing));
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 3;
+}
+
+/* Every call in turn, until there are no more. */
+static int fail_each(struct failing failing) {
+  int result = 1;
+  for (failing.nth = 1; failing.nth < 1000 && result == 1; failing.nth++) result = in_child(&failing);
+  cr_expect_eq(result, 0, "call %d failing with %d ends with %d", failing.nth - 1, (int)failing.error, result);
+  return failing.nth - 2;
+}
+
+Test(host, every_driver_call_may_fail) {
+  static const CUresult errors[] = {CUDA_ERROR_OUT_OF_MEMORY, CUDA_ERROR_UNKNOWN, CUDA_ERROR_CONTEXT_IS_DESTROYED};
+  for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+    for (enum stub_failing how = STUB_ONCE; how <= STUB_STICKY; how++)
+      cr_expect_geq(fail_each((struct failing){.error = errors[i], .how = how}), 20);
+}
+
+Test(host, every_compiler_call_may_fail) {
+  for (enum stub_failing how = STUB_ONCE; how <= STUB_FOR_EVER; how++)
+    cr_expect_geq(fail_each((struct failing){.compiler = NVRTC_ERROR_OUT_OF_MEMORY, .how = how}), 5);
+}
+
+Test(host, a_failed_compile_is_tried_again) {
+  use_stubs("h100");
+  fg_context *context = context_on(0);
+  void *memory;
+  fg_problem problem = problem_in(context, &memory);
+  stub_nvrtc_fail(1, NVRTC_ERROR_INTERNAL_ERROR, true);
+  cr_expect(fg_gemm(context, &problem) != FG_OK);
+  stub_nvrtc_fail(0, NVRTC_SUCCESS, false);
+  cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
+/* --- Kernels that were compiled elsewhere */
+
+Test(host, a_shipped_cache_needs_no_compiler) {
+  use_stubs("h100");
+  char folder[] = "/var/tmp/finegemm-host-XXXXXX", command[64];
+  cr_assert_not_null(mkdtemp(folder));
+  setenv("FG_CACHE_DIR", folder, 1);
+  fg_gpu gpu = *fg_known_gpus(NULL);
+  fg_kernel kernel;
+  for (int i = 0; i < 2; i++) {
+    cr_assert_eq(fg_precompile(&gpu, &(fg_problem){.level = FG_SHARED}, &kernel), FG_OK, "%s", fg_message());
+    cr_expect_eq(kernel.was_cached, i);
+  }
+  cr_expect_eq(stub_calls(), 0, "compiling ahead needs no driver");
+  setenv("FG_CACHE_PATH", folder, 1);
+  setenv("FG_CACHE_DIR", "", 1);
+  int compiles = stub_compiles();
+  fg_context *context = context_on(0);
+  void *memory;
+  fg_problem problem = problem_in(context, &memory);
+  cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+  cr_expect_eq(stub_compiles(), compiles);
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+  int count;
+  cr_expect_eq(fg_cache_empty(folder, &count), FG_OK, "%s", fg_message());
+  cr_expect_eq(count, 1);
+  snprintf(command, sizeof command, "%s", folder);
+  cr_expect_eq(rmdir(command), 0);
+}
