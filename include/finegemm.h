@@ -324,9 +324,10 @@ typedef struct fg_mma_step {
 
 /**
  * d = c + a · b as the tensor core's FP8 path gives it, in ceil(k / 32) steps of which each continues the one before; what is
- * missing from the last counts as zero. a [k] and b [k] are FP8 codes, c is any FP32, NaN comes out as 0x7FFFFFFF. With k = 0,
- * d is c. `steps` [ceil(k / 32)] gets every intermediate; NULL: none. Source: measured on an H100; docs/numerics.md has the
- * definition and how it was checked. One after another and unscaled: the level FG_HOPPER is what multiplies matrices.
+ * missing from the last counts as zero. a [k] and b [k] are FP8 codes, c is any FP32; a step gives NaN as 0x7FFFFFFF. With k = 0
+ * there is no step, and d is c as it is. `steps` [ceil(k / 32)] gets every intermediate; NULL: none. Source: measured on an H100;
+ * docs/numerics.md has the definition, docs/tensor_core.md how it was checked. This goes one step after another, and knows no
+ * scales: the level FG_HOPPER is what multiplies matrices.
  * @return FG_OK; FG_BAD_ENUM: a_type or b_type; FG_BAD_SIZE: k; FG_NULL_POINTER: a, b or d.
  */
 FG_API fg_status fg_mma(fg_type a_type, const void *a, fg_type b_type, const void *b, int64_t k, float c, float *d,
