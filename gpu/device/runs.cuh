@@ -3,6 +3,7 @@
  * m and k. */
 #pragma once
 #include "args.h"
+#include "unroll.cuh"
 
 enum { BLOCK_K = 128 };
 enum { DENSE = 0, BATCHED = 1, GROUPED_ROWS = 2, MASKED = 3, GROUPED_K = 4 }; /* fg_kind */
@@ -46,6 +47,7 @@ __device__ inline struct run find_run(const struct fg_args &args, long long matr
       run.end = count;
   } else if (args.kind == GROUPED_K) {
     long long begin = 0, end = 0;
+    FG_UNROLL(1)
     for (long long g = 0; g <= matrix; g++) {
       run.first_block += blocks_of(end - begin);
       group_range(args, g, end, args.k, &begin, &end);
@@ -53,11 +55,13 @@ __device__ inline struct run find_run(const struct fg_args &args, long long matr
     run.k0 = begin, run.k = end - begin;
   } else if (args.kind == GROUPED_ROWS && args.group_by == BY_INDEX) {
     run.group = group_value(args, row);
+    FG_UNROLL(1)
     for (run.end = row + 1; run.end < row_limit && group_value(args, run.end) == run.group;) run.end++;
     if (run.group >= args.groups) run.group = -1;
   } else if (args.kind == GROUPED_ROWS) {
     long long begin = 0, end = 0;
     run.group = -1;
+    FG_UNROLL(1)
     for (long long g = 0; g < args.groups && run.group < 0; g++) {
       group_range(args, g, end, args.m, &begin, &end);
       if (begin >= row_limit) break;
