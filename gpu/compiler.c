@@ -235,21 +235,22 @@ struct text {
 };
 
 __attribute__((format(printf, 2, 3))) static void add(struct text *text, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  size_t length = (size_t)vsnprintf(NULL, 0, format, arguments);
-  va_end(arguments);
+  va_list to_measure, to_write;
+  va_start(to_measure, format);
+  va_copy(to_write, to_measure);
+  size_t length = (size_t)vsnprintf(NULL, 0, format, to_measure);
+  va_end(to_measure);
   if (!text->no_memory && length >= text->capacity - text->length) {
     size_t capacity = 2 * (text->length + length + 512);
     char *larger = realloc(text->at, capacity);
     text->no_memory = larger == NULL;
     if (larger) text->at = larger, text->capacity = capacity;
   }
-  if (text->no_memory) return;
-  va_start(arguments, format);
-  vsnprintf(text->at + text->length, length + 1, format, arguments);
-  va_end(arguments);
-  text->length += length;
+  if (!text->no_memory) {
+    vsnprintf(text->at + text->length, length + 1, format, to_write);
+    text->length += length;
+  }
+  va_end(to_write);
 }
 
 static void add_hash(struct text *text, const char *what, const char *bytes) {

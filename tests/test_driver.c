@@ -1,10 +1,10 @@
 /* The CUDA driver, opened at run time: whatever is in its place, there is a driver or a sentence that says what to do. A stand-in plays
  * it; that this one answers as it should is tested at the end. */
-#define _DEFAULT_SOURCE /* P_tmpdir */
 #include "driver.h"
 
 #include "cuda_stub.h"
 #include "library.h"
+#include "library_copy.h"
 #include "probe.h"
 
 #include <criterion/criterion.h>
@@ -72,36 +72,14 @@ Test(driver, is_libcuda_where_nothing_else_is_named) {
   cr_expect_eq(in_child(open_default, "unset"), in_child(open_default, NULL), "unset and empty differ");
 }
 
-/* A copy of the stand-in in which one name stands no more. Returns its path, static. */
-static char *without_function(const char *function) {
-  static char path[512];
-  static int number;
-  const char *parent = getenv("TMPDIR");
-  snprintf(path, sizeof path, "%s/finegemm-driver-%ld-%d.so", parent ? parent : P_tmpdir, (long)getpid(), number++);
-  FILE *from = fopen(FG_STUB_DRIVER, "rb"), *to = fopen(path, "wb");
-  cr_assert(from && to, "%s", path);
-  fseek(from, 0, SEEK_END);
-  size_t bytes = (size_t)ftell(from), length = strlen(function);
-  rewind(from);
-  char *image = malloc(bytes);
-  cr_assert(image && fread(image, 1, bytes, from) == bytes);
-  int found = 0;
-  for (size_t i = 1; i + length < bytes; i++)
-    if (image[i - 1] == '\0' && memcmp(image + i, function, length + 1) == 0) image[i] = 'X', found++;
-  cr_assert(found > 0, "%s is not in the stand-in", function);
-  cr_assert(fwrite(image, 1, bytes, to) == bytes);
-  fclose(from);
-  fclose(to);
-  free(image);
-  return path;
-}
-
 #define TEXT(function) FG_EXPANDED_TEXT(function),
 
 Test(driver, needs_every_function) {
   static const char *const needed[] = {FG_DRIVER_FUNCTIONS(TEXT)};
   for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
-    char part[128], *path = without_function(needed[i]);
+    char part[128];
+    const char *path = copy_without(FG_STUB_DRIVER, needed[i]);
+    cr_assert_not_null(path, "%s", needed[i]);
     snprintf(part, sizeof part, " has no function %s,", needed[i]);
     expect_refusal(path, (const char *[]){part, "install NVIDIA's driver", NULL});
     unlink(path);
@@ -118,7 +96,8 @@ static int open_here(const void *path) {
 Test(driver, does_without_what_only_tests_call) {
   static const char *const extras[] = {"cuKernelGetParamInfo", "cuGraphLaunch", FG_EXPANDED_TEXT(cuEventElapsedTime)};
   for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
-    char *path = without_function(extras[i]);
+    const char *path = copy_without(FG_STUB_DRIVER, extras[i]);
+    cr_assert_not_null(path, "%s", extras[i]);
     cr_expect_eq(in_child(open_here, path), i < 2);
     unlink(path);
   }

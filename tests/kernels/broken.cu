@@ -1,0 +1,4 @@
+/* A kernel that does not compile. */
+extern "C" __global__ void broken(float *to) {
+  to[threadIdx.x] = not_declared;
+}
