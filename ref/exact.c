@@ -24,15 +24,15 @@ struct tile {
 typedef float float_lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
 
-/* The sum of a b, in an order of additions that does not depend on the instructions: lane l takes every eighth product. FP64 holds
- * the sum of a block of e4m3 products exactly. */
+/* The sum of a b, in an order of additions that does not depend on the instructions: lane l takes every eighth product. FP32 holds a
+ * product of FP8 exactly, FP64 the sum of a block of e4m3 products. */
 static inline __attribute__((always_inline)) double dot_block(const float *a, const float *b) {
   lanes sums = {0};
   for (int k = 0; k < FG_BLOCK_K; k += LANES) {
     float_lanes a_values, b_values;
     memcpy(&a_values, a + k, sizeof a_values);
     memcpy(&b_values, b + k, sizeof b_values);
-    sums += __builtin_convertvector(a_values, lanes) * __builtin_convertvector(b_values, lanes);
+    sums += __builtin_convertvector(a_values * b_values, lanes);
   }
   double dot = 0;
   for (int lane = 0; lane < LANES; lane++) dot += sums[lane];
