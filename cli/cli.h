@@ -3,6 +3,7 @@
 #define CLI_H
 
 #include "finegemm.h"
+#include "finegemm_kernels.h"
 #include "tensor_file.h"
 #include <jansson.h>
 #include <popt.h>
@@ -29,7 +30,7 @@ struct command {
 };
 
 extern const struct command command_levels, command_doctor, command_quantize, command_gemm, command_compare, command_inspect,
-    command_explain, command_demo, command_lesson;
+    command_explain, command_demo, command_lesson, command_plan, command_precompile, command_cache;
 
 /* say.c: messages, memory that lives until the process ends, time. */
 void set_program(const char *name); /* what messages begin with */
@@ -64,6 +65,8 @@ void json_print(json_t *object); /* takes the reference */
   { "json", '\0', POPT_ARG_NONE, &(json), 0, "print one JSON object", NULL }
 #define OPTION_THREADS(threads)                                                                                                  \
   { "threads", '\0', POPT_ARG_STRING, &(threads), 0, "use at most N threads (default: all)", "N" }
+#define OPTION_DEVICE(device)                                                                                                    \
+  { "device", '\0', POPT_ARG_STRING, &(device), 0, "of a GPU level: use CUDA device N (default: 0)", "N" }
 #define OPTION_SPLIT_K(split_k)                                                                                                  \
   { "split-k", '\0', POPT_ARG_STRING, &(split_k), 0, "sum K in N ranges, then add these (level hopper; default: 1)", "N" }
 
@@ -74,7 +77,11 @@ fg_level level_option(const char *option, const char *name);     /* FG_BEST for 
 fg_scaling scaling_option(const char *option, const char *name); /* FG_DEFAULT_SCALING for NULL */
 fg_type fp8_option(const char *option, const char *name);        /* FG_DEFAULT_TYPE for NULL */
 fg_type out_type_option(const char *option, const char *name);   /* FG_DEFAULT_TYPE for NULL */
+fg_kind kind_option(const char *option, const char *name);       /* FG_DENSE for NULL */
+const fg_level_info *level_info(fg_level level);                 /* not of FG_BEST */
 const char *level_name(fg_level level);
+const char *level_idea(fg_level level);
+const char *kind_name(fg_kind kind);          /* "grouped-rows" */
 const char *scaling_name(fg_scaling scaling); /* "1x128" */
 const char *type_name(fg_type type);          /* as safetensors has it: "F8_E4M3" */
 int64_t type_bytes(fg_type type);
@@ -83,6 +90,63 @@ int threads_option(const char *count);                                          
 int split_k_option(const char *count);                                                      /* 1 for NULL */
 fg_context *make_context(int threads);
 
+/* device.c: levels whose operands are in a GPU's memory. To the rest of the program all matrices are in the host's. */
+fg_device memory_of(fg_level level);             /* FG_CPU for FG_BEST */
+fg_level host_level(fg_level level);             /* a level of the CPU with the same bound: itself, or its twin */
+fg_status level_exists(fg_level level);          /* in this version, on whichever machine */
+const char *gpu_name(const fg_context *context); /* NULL: of the CPU */
+fg_status cuda_context(int ordinal, fg_context **out);
+fg_status level_runs(fg_context *context, fg_level level); /* here and now: its kernel can be had, too */
+
+/* The context for --level and --device (NULL: 0): `host` or one of CUDA, which lives until the process ends. FG_BEST, which is of the
+ * CPU unless a device is named, becomes the level that it stands for. */
+fg_context *context_for(fg_level *level, const char *device, fg_context *host);
+
+/* The same dense problem with packed operands in the context's memory; in a context of the CPU the problem itself. D is to be
+ * waited for, fetched and freed with the rest; unless FG_OK, nothing is. */
+fg_status send_operands(fg_context *context, const fg_problem *problem, fg_problem *there);
+fg_status wait_for_result(fg_context *context, const fg_problem *there);
+fg_status fetch_result(fg_context *context, const fg_problem *there, const fg_problem *problem);
+void free_operands(fg_context *context, const fg_problem *there);
+
+/* gpus.c: the GPU that a command plans or compiles for. */
+struct gpu_choice {
+  const char *name, *arch, *sms;
+};
+#define OPTION_GPU(of)                                                                                                           \
+  {                                                                                                                              \
+      "gpu",      '\0', POPT_ARG_STRING,                                                                                         \
+      &(of).name, 0,    "a GPU that 'finegemm plan --gpus' lists (default: the one here, else H100 SXM)",                        \
+      "NAME"},                                                                                                                   \
+      {"arch", '\0', POPT_ARG_STRING, &(of).arch, 0, "a GPU of this architecture instead", "sm_90a"}, {                          \
+    "sms", '\0', POPT_ARG_STRING, &(of).sms, 0, "its multiprocessors (default: as the GPU of that name or architecture)", "N"    \
+  }
+fg_gpu gpu_option(const struct gpu_choice *of);
+json_t *json_gpu(const fg_gpu *gpu);
+const char *gpu_text(const fg_gpu *gpu); /* "H20 (sm_90a, 78 multiprocessors)" */
+
+/* model_shapes.c: the matrices B of a model's linear layers, without repetitions of a name. */
+struct shape {
+  const char *name; /* "q_b_proj" */
+  int64_t n, k;
+  int64_t groups; /* of experts; 0: a single matrix */
+  fg_type b_type; /* FG_DEFAULT_TYPE: not known */
+};
+struct shapes {
+  struct shape *list;
+  int64_t count;
+};
+void shapes_add(struct shapes *shapes, struct shape shape);
+struct shapes shapes_of_config(const char *path);  /* Hugging Face's config.json */
+struct shapes shapes_of_weights(const char *path); /* .safetensors: FP8 with scales beside */
+
+/* kernel_lesson.c: lessons that are a kernel and not a program. The ladder's GPU levels, in order, are lessons from FIRST on. */
+enum { FIRST_KERNEL_LESSON = 4 };
+fg_level kernel_of_lesson(long number); /* FG_BEST: there is none in this version */
+enum outcome run_kernel_lesson(long number, fg_level level, const struct command *command, int argc, const char **argv);
+
+/* doctor's finding of this name. What stands below it is not looked at. */
+fg_finding finding_named(const char *name);
 /* operands.c: matrices of files, ready for the library. */
 enum { BLOCK = 128 };
 static inline int64_t blocks_of(int64_t length) { return length / BLOCK + (length % BLOCK != 0); }
@@ -153,7 +217,8 @@ fg_problem read_problem(fg_context *context, struct multiplication *of);
 fg_operand rows_of(const fg_operand *operand, int64_t first, int64_t k);
 /* Rows of D from `first`, which are rows of A; or along n columns of D, which are rows of B. */
 fg_problem panel_of(const fg_problem *problem, bool along_n, int64_t first, int64_t count);
-double multiply(fg_context *context, const fg_problem *problem, const char *what); /* returns seconds */
+/* All of it, on the level's context; returns seconds, in which nothing is copied or compiled. */
+double multiply(fg_context *context, const fg_problem *problem, const char *what);
 
 /* How D compares with fg_exact(). An element is outside unless error <= bound. */
 struct verdict {
@@ -161,7 +226,7 @@ struct verdict {
   int64_t i, j; /* the element with the largest error / bound; it counts as infinite where NaN or infinity is wrong */
   double d, value, error, bound, ratio;
 };
-/* `d` is packed, of type d_type; the bound is that of a result rounded to `rounded`. problem->d is not looked at. */
+/* In a context of the CPU. `d` is packed, of type d_type; the bound is that of a result rounded to `rounded`. problem->d is not looked at. */
 struct verdict judge(fg_context *context, const fg_problem *problem, const void *d, fg_type d_type, fg_type rounded,
                      const char *what);
 

@@ -185,24 +185,28 @@ static const char *compare_with_twin(const struct level_result *results, int cou
   return memcmp(d, own->d, (size_t)elements * sizeof *d) == 0 ? text("= %s", level_name(info->twin)) : "differ";
 }
 
-static int run_levels(fg_context *context, const struct layer *layer, struct level_result results[MOST_LEVELS]) {
-  fg_operand a = quantised(context, &layer->x, FG_1X128), b = quantised(context, &layer->w, FG_128X128);
+static int run_levels(fg_context *host, const struct layer *layer, struct level_result results[MOST_LEVELS]) {
+  fg_operand a = quantised(host, &layer->x, FG_1X128), b = quantised(host, &layer->w, FG_128X128);
+  fg_context *cuda;
+  cuda_context(0, &cuda);
   int64_t m = layer->x.rows, n = layer->w.rows;
   int levels, count = 0;
   const fg_level_info *info = fg_levels(&levels);
   for (int i = 0; i < levels && count < MOST_LEVELS; i++) {
-    if (info[i].memory != FG_CPU || fg_can_run(context, info[i].level) != FG_OK) continue;
+    fg_context *context = info[i].memory == FG_CPU ? host : cuda;
+    if (!context || level_runs(context, info[i].level) != FG_OK) continue;
     struct level_result *result = &results[count];
     *result = (struct level_result){.info = &info[i], .d = claim_matrix(m, n, sizeof *result->d, "D")};
     fg_problem problem = problem_of(layer, &a, &b, result->d);
     problem.level = info[i].level;
     result->seconds = time_level(context, &problem, text("level %s", info[i].name));
-    result->verdict = judge(context, &problem, result->d, FG_FP32, FG_FP32, text("checking level %s", info[i].name));
+    result->verdict = judge(host, &problem, result->d, FG_FP32, FG_FP32, text("checking level %s", info[i].name));
     result->bits = compare_with_twin(results, count, result, m * n);
     count++;
   }
   release_quantised(&layer->x, &a);
   release_quantised(&layer->w, &b);
+  fg_context_destroy(cuda);
   return count;
 }
 

@@ -2,15 +2,6 @@
 
 #include <stdio.h>
 
-/* Whether the level runs on this machine; else the library's sentence, which the next failure overwrites. */
-static bool runs_here(fg_level level, fg_device memory) {
-  fg_context *context = NULL;
-  bool runs =
-      fg_context_create(&context, &(fg_context_options){.device = memory}) == FG_OK && fg_can_run(context, level) == FG_OK;
-  fg_context_destroy(context);
-  return runs;
-}
-
 static enum outcome run(const struct command *command, int argc, const char **argv) {
   int json = 0, levels;
   struct poptOption options[] = {OPTION_JSON(json), OPTIONS_END};
@@ -20,11 +11,14 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   json_t *rows = json_array();
   const fg_level_info *info = fg_levels(&levels);
   const char *reasons[2] = {NULL, NULL}; /* why not, the first of either memory */
+  fg_context *contexts[2] = {make_context(0), NULL};
+  const char *no_cuda = cuda_context(0, &contexts[FG_CUDA]) == FG_OK ? NULL : text("%s", fg_message());
   for (int i = 0; i < levels; i++, info++) {
     const char *memory = info->memory == FG_CPU ? "host" : "CUDA";
     const char *twin = info->twin == FG_EXACT ? NULL : level_name(info->twin);
-    bool here = runs_here(info->level, info->memory);
-    const char *reason = here ? NULL : text("%s", fg_message());
+    fg_context *context = contexts[info->memory];
+    bool exists = level_exists(info->level) == FG_OK, here = exists && context && level_runs(context, info->level) == FG_OK;
+    const char *reason = here ? NULL : exists && !context ? no_cuda : text("%s", fg_message());
     if (!here && !reasons[info->memory]) reasons[info->memory] = reason;
     table_cell(table, "%s", info->name);
     table_cell(table, "%s", info->needs);
@@ -35,6 +29,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
     json_array_append_new(rows, json_pack("{ss ss ss ss ss? sb ss?}", "name", info->name, "idea", info->idea, "needs",
                                           info->needs, "memory", memory, "twin", twin, "here", here, "reason", reason));
   }
+  fg_context_destroy(contexts[FG_CUDA]);
   if (json) {
     json_print(json_pack("{ss so}", "version", fg_version(), "levels", rows));
     return DONE;

@@ -5,15 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct command *const commands[] = {&command_levels,  &command_doctor,  &command_quantize,
-                                                 &command_gemm,    &command_compare, &command_explain,
-                                                 &command_inspect, &command_demo,    &command_lesson};
+static const struct command *const commands[] = {&command_levels,  &command_doctor,  &command_quantize,   &command_gemm,
+                                                 &command_compare, &command_explain, &command_inspect,    &command_demo,
+                                                 &command_lesson,  &command_plan,    &command_precompile, &command_cache};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(void) {
   printf("Usage: finegemm COMMAND [OPTION...]\n\n"
          "Multiplies FP8 matrices with fine-grained scales: D = C + A B^T.\n\n");
-  for (int i = 0; i < COMMANDS; i++) printf("  %-10s%s\n", commands[i]->name, commands[i]->summary);
+  for (int i = 0; i < COMMANDS; i++) printf("  %-12s%s\n", commands[i]->name, commands[i]->summary);
   printf(
       "\n'finegemm help COMMAND' tells about one; 'finegemm --version' says which this is.\n\n"
       "Files are .npy (float32, float16) and .safetensors (F32, F16, BF16, F8_E4M3, F8_E5M2), a tensor FILE.safetensors:NAME.\n\n"

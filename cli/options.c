@@ -1,5 +1,6 @@
 #include "cli.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -88,13 +89,27 @@ fg_type out_type_option(const char *option, const char *name) {
   return name ? (fg_type)choose(option, name, choices, 3) : FG_DEFAULT_TYPE;
 }
 
-const char *level_name(fg_level level) {
+static const char *const kinds[] = {"dense", "batched", "grouped-rows", "masked", "grouped-k"};
+
+fg_kind kind_option(const char *option, const char *name) {
+  struct choice choices[5];
+  for (int i = 0; i < 5; i++) choices[i] = (struct choice){kinds[i], i};
+  return name ? (fg_kind)choose(option, name, choices, 5) : FG_DENSE;
+}
+
+const char *kind_name(fg_kind kind) { return kinds[kind]; }
+
+const fg_level_info *level_info(fg_level level) {
   int levels;
   const fg_level_info *info = fg_levels(&levels);
   for (int i = 0; i < levels; i++)
-    if (info[i].level == level) return info[i].name;
-  return "best";
+    if (info[i].level == level) return &info[i];
+  return NULL;
 }
+
+const char *level_name(fg_level level) { return level == FG_BEST ? "best" : level_info(level)->name; }
+
+const char *level_idea(fg_level level) { return level_info(level)->idea; }
 
 const char *scaling_name(fg_scaling scaling) {
   static const char *const names[] = {"default", "1x128", "128x128", "tensor"};
@@ -112,8 +127,10 @@ int64_t type_bytes(fg_type type) { return type == FG_FP32 ? 4 : type == FG_BF16 
 static int64_t number_by_rule(const char *option, const char *number, int64_t least, int64_t most, const char *rule) {
   if (!number) return least;
   char *end;
+  errno = 0;
   long long value = strtoll(number, &end, 10);
-  if (end == number || *end || value < least || value > most) fail(BAD_USAGE, "%s is '%s'; it must be %s", option, number, rule);
+  if (errno || end == number || *end || value < least || value > most)
+    fail(BAD_USAGE, "%s is '%s'; it must be %s", option, number, rule);
   return value;
 }
 

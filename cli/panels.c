@@ -31,21 +31,34 @@ static int64_t panel_length(int64_t length, double products_each, double product
   return rows >= (double)length ? length : ((int64_t)rows / BLOCK + 1) * BLOCK;
 }
 
-double multiply(fg_context *context, const fg_problem *problem, const char *what) {
-  bool along_n = problem->n > problem->m, slow = problem->level != FG_BLAS;
+typedef fg_status call(fg_context *context, const fg_problem *problem);
+
+static void for_each_panel(fg_context *context, const fg_problem *problem, call *each, const char *what) {
+  bool along_n = problem->n > problem->m, slow = problem->level != FG_BLAS && memory_of(problem->level) == FG_CPU;
   int64_t all = along_n ? problem->n : problem->m, other = along_n ? problem->m : problem->n;
   int64_t length = panel_length(all, (double)other * (double)problem->k, slow ? 0x1p31 : 0x1p36);
-  double start = seconds_now();
   int64_t first = 0;
   do { /* once even for nothing, so that what cannot run says so */
     int64_t count = all - first < length ? all - first : length;
     progress(what, first, all);
     fg_problem panel = panel_of(problem, along_n, first, count);
-    require(fg_gemm(context, &panel), "");
+    require(each(context, &panel), "");
     first += count;
   } while (first < all);
+}
+
+double multiply(fg_context *context, const fg_problem *problem, const char *what) {
+  fg_problem there;
+  require(send_operands(context, problem, &there), "");
+  for_each_panel(context, &there, fg_prepare, what);
+  double start = seconds_now();
+  for_each_panel(context, &there, fg_gemm, what);
+  require(wait_for_result(context, &there), "");
+  double seconds = seconds_now() - start;
+  require(fetch_result(context, &there, problem), "");
+  free_operands(context, &there);
   progress_clear();
-  return seconds_now() - start;
+  return seconds;
 }
 
 /* Error over bound: how much of what is allowed was used. Exactly right is 0 even if nothing is allowed. */
@@ -59,6 +72,8 @@ static double share_of_bound(double d, double value, double bound) {
 
 struct verdict judge(fg_context *context, const fg_problem *problem, const void *d, fg_type d_type, fg_type rounded,
                      const char *what) {
+  fg_problem judged = *problem;
+  judged.level = host_level(problem->level);
   struct verdict verdict = {.elements = problem->m * problem->n, .ratio = problem->m * problem->n > 0 ? -1 : 0};
   int64_t n = problem->n, most = n > 0 ? ((1 << 21) / n / BLOCK + 1) * BLOCK : problem->m;
   int64_t length = panel_length(problem->m, (double)n * (double)problem->k, 0x1p31);
@@ -68,7 +83,7 @@ struct verdict judge(fg_context *context, const fg_problem *problem, const void 
   for (int64_t first = 0; first < problem->m; first += length) {
     int64_t count = problem->m - first < length ? problem->m - first : length;
     progress(what, first, problem->m);
-    fg_problem panel = panel_of(problem, false, first, count);
+    fg_problem panel = panel_of(&judged, false, first, count);
     panel.d = (fg_result){.type = rounded};
     require(fg_exact(context, &panel, value, bound), "");
     to_float(context, d_type, d, first * n, count * n, panel_d);

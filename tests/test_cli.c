@@ -1,8 +1,9 @@
-/* The program as a user has it: command lines, their exit codes, what they print, and what they leave in a folder of their own.
+/* The program as a user has it, on a machine without a GPU: command lines, their exit codes, what they print, and what they leave in a folder of their own.
  *
  * Each test runs in a process and a folder of its own, with the files that make_files() writes byte by byte. */
 #define _XOPEN_SOURCE 700
 #include "finegemm.h"
+#include "finegemm_kernels.h"
 #include "tensor_file.h"
 
 #include <criterion/criterion.h>
@@ -141,14 +142,17 @@ static void make_files(void) {
 
 /* --- Running. */
 
-static char folder[512], prints[512]; /* where the test works; where stdout and stderr go */
+static char folder[512], prints[512], cache[540]; /* where the test works; where stdout and stderr go; where kernels are kept */
 
 static void enter(void) {
   const char *temporary = getenv("TMPDIR") ? getenv("TMPDIR") : P_tmpdir;
   snprintf(folder, sizeof folder, "%s/test_cli_XXXXXX", temporary);
   snprintf(prints, sizeof prints, "%s/test_cli_XXXXXX", temporary);
   cr_assert(mkdtemp(folder) && mkdtemp(prints) && chdir(folder) == 0);
-  cr_assert(setenv("FINEGEMM", FINEGEMM_PROGRAM, 1) == 0);
+  snprintf(cache, sizeof cache, "%s/cache", folder);
+  cr_assert(setenv("FINEGEMM", FINEGEMM_PROGRAM, 1) == 0 && setenv("FG_CACHE_DIR", cache, 1) == 0);
+  cr_assert(setenv("FG_CUDA_DRIVER", "/nowhere/libcuda.so", 1) == 0);
+  cr_assert(unsetenv("FG_CACHE_PATH") == 0 && unsetenv("FG_CACHE_BYTES") == 0 && unsetenv("FG_KERNEL_DIR") == 0);
   make_files();
 }
 
@@ -289,6 +293,10 @@ static const struct refusal {
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads -1", 2, "--threads is '-1'"},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads 4097", 2, "--threads is '4097'"},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --threads 1e3", 2, "--threads is '1e3'"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --level naive --device -1", 2, "--device is '-1'; it must be from 0"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --device one", 2, "--device is 'one'"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --device 0 --level blas", 2,
+     "--device is '0', but level blas runs on the CPU"},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --split-k 0", 2, "--split-k is '0'; it must be from 1 to 2147483647"},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --split-k 2147483648", 2, "--split-k is '2147483648'"},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --split-k two", 2, "--split-k is 'two'"},
@@ -339,6 +347,9 @@ static const struct refusal {
     {"finegemm gemm --a nan.npy --b w.npy --out d.npy", 5, "nan.npy: FG_BAD_VALUE: from is NaN at [5, 7]"},
     {"finegemm gemm --a x.npy --b nan_scale.safetensors --out d.npy", 5, "FG_BAD_SCALE: b.scale"},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --level wgmma", 5, "FG_UNSUPPORTED: level is wgmma"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --level naive", 5, "FG_UNSUPPORTED: "},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --level shared --device 1", 5, "FG_UNSUPPORTED: "},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --device 0", 5, "FG_UNSUPPORTED: "},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --split-k 2", 5, "FG_UNSUPPORTED: split_k is 2, but level is blas"},
     {"finegemm gemm --a tall.npy --b tall2.npy --out d.npy", 5, "FG_OUT_OF_MEMORY: no memory for D"},
 
@@ -399,6 +410,91 @@ static const struct refusal {
     {"finegemm demo x.npy wt.npy", 3, "B looks transposed"},
     {"finegemm demo x.npy gone.npy", 3, "gone.npy"},
     {"finegemm demo nan.npy w.npy", 5, "nan.npy: FG_BAD_VALUE"},
+
+    {"finegemm plan", 2, "--m is missing; a problem has --m, --n and --k"},
+    {"finegemm plan --m 1 --k 1", 2, "--n is missing"},
+    {"finegemm plan --m 1 --n 1", 2, "--k is missing"},
+    {"finegemm plan 1 2 3", 2, "'1' is one argument too many"},
+    {"finegemm plan --m -1 --n 1 --k 1", 2, "--m is '-1'; it must be from 0"},
+    {"finegemm plan --m 1 --n 1e3 --k 1", 2, "--n is '1e3'"},
+    {"finegemm plan --m 1 --n 1 --k 9223372036854775808", 2, "--k is '9223372036854775808'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --kind sparse", 2, "--kind is 'sparse'; it must be dense, batched"},
+    {"finegemm plan --m 1 --n 1 --k 1 --groups 2", 2, "--groups is '2', but --kind is dense"},
+    {"finegemm plan --m 1 --n 1 --k 1 --kind masked --groups -2", 2, "--groups is '-2'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --kind masked --expected-m few", 2, "--expected-m is 'few'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --type-a bf16", 2, "--type-a is 'bf16'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --type-b ''", 2, "--type-b is ''"},
+    {"finegemm plan --m 1 --n 1 --k 1 --level fast", 2, "--level is 'fast'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --sm-limit 0", 2, "--sm-limit is '0'; it must be from 1"},
+    {"finegemm plan --m 1 --n 1 --k 1 --split-k 0", 2, "--split-k is '0'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --block-m 0", 2, "--block-m is '0'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --block-n -64", 2, "--block-n is '-64'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --blocks many", 2, "--blocks is 'many'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --gpu H1000", 2, "--gpu is 'H1000'; 'finegemm plan --gpus' lists"},
+    {"finegemm plan --m 1 --n 1 --k 1 --gpu H20 --arch sm_90a", 2, "--arch is 'sm_90a', but --gpu says which GPU"},
+    {"finegemm plan --m 1 --n 1 --k 1 --arch hopper", 2, "--arch is 'hopper'; it must be as the compiler names it"},
+    {"finegemm plan --m 1 --n 1 --k 1 --arch sm_90A", 2, "--arch is 'sm_90A'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --arch sm_", 2, "--arch is 'sm_'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --arch sm_120a", 2, "--sms is missing; no GPU of sm_120a is known"},
+    {"finegemm plan --m 1 --n 1 --k 1 --sms 0", 2, "--sms is '0'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --level blas", 5, "FG_UNSUPPORTED: level is blas"},
+    {"finegemm plan --m 1 --n 1 --k 1 --level wgmma", 5, "FG_UNSUPPORTED: level is wgmma"},
+    {"finegemm plan --m 1 --n 1 --k 1 --split-k 2", 5, "FG_UNSUPPORTED: split_k is 2"},
+    {"finegemm plan --m 1 --n 1 --k 1 --split-k 2 --no-split-k", 5, "FG_BAD_SIZE: split_k is 2"},
+    {"finegemm plan --m 1 --n 1 --k 1 --block-m 7", 5, "FG_BAD_PLAN: plan.block_m is 7"},
+    {"finegemm plan --m 1 --n 1 --k 1 --block-n 4096", 5, "FG_BAD_PLAN: plan.block_n is 4096"},
+    {"finegemm plan --m 1 --n 1 --k 1 --blocks 4 --sm-limit 3", 5, "FG_BAD_PLAN: plan.blocks is 4, more than sm_limit = 3"},
+
+    {"finegemm precompile now", 2, "'now' is one argument too many"},
+    {"finegemm precompile --n 128", 2, "--k is missing; it goes with --n"},
+    {"finegemm precompile --k 128", 2, "--n is missing; it goes with --k"},
+    {"finegemm precompile --groups 8", 2, "--k is missing"},
+    {"finegemm precompile --n 128 --k 128 --groups 0", 2, "--groups is '0'; it must be from 1"},
+    {"finegemm precompile --config config.json --weights one.safetensors", 2, "more than one of --config, --weights"},
+    {"finegemm precompile --config config.json --n 1 --k 1", 2, "more than one of --config, --weights"},
+    {"finegemm precompile --n 128, --k 128", 2, "--n is '128,'; an item of the list is empty"},
+    {"finegemm precompile --n '' --k 128", 2, "--n is ''; an item of the list is empty"},
+    {"finegemm precompile --n 128,x --k 128", 2, "--n is 'x'; it must be from 1"},
+    {"finegemm precompile --n 128 --k 0", 2, "--k is '0'"},
+    {"finegemm precompile --m 64-", 2, "--m is ''"},
+    {"finegemm precompile --m 64-32", 2, "--m is '64-32'; a range must ascend"},
+    {"finegemm precompile --m 0", 2, "--m is '0'"},
+    {"finegemm precompile --m 1-99999999999999999", 2, "--m is '99999999999999999'"},
+    {"finegemm precompile --types e4m3", 2, "--types is 'e4m3'; it must be pairs"},
+    {"finegemm precompile --types e4m3:int8", 2, "--types is 'int8'"},
+    {"finegemm precompile --types e4m3:e4m3,", 2, "an item of the list is empty"},
+    {"finegemm precompile --levels shared,fast", 2, "--levels is 'fast'"},
+    {"finegemm precompile --gpu H1000", 2, "--gpu is 'H1000'"},
+    {"finegemm precompile --arch sm_90a --sms no", 2, "--sms is 'no'"},
+    {"finegemm precompile --threads no", 2, "--threads is 'no'"},
+    {"finegemm precompile --weights one.safetensors --types e4m3:e5m2", 2,
+     "--types is 'e4m3:e5m2', but one.safetensors holds no B of such a type"},
+    {"finegemm precompile --weights gone.safetensors", 3, "gone.safetensors"},
+    {"finegemm precompile --weights garbage.safetensors", 3, "garbage.safetensors"},
+    {"finegemm precompile --weights x.npy", 3, "x.npy: holds no FP8 matrix with its scales beside it"},
+    {"finegemm precompile --weights shifted.safetensors", 3, "shifted.safetensors: holds no FP8 matrix"},
+    {"finegemm precompile --config gone.json", 3, "gone.json: cannot be opened: No such file"},
+    {"finegemm precompile --config folder.npy", 3, "folder.npy: it must be a regular file"},
+    {"finegemm precompile --config garbage.safetensors", 3, "garbage.safetensors: is not JSON: line 1"},
+    {"finegemm precompile --levels reference", 5, "FG_UNSUPPORTED: level is reference"},
+    {"finegemm precompile --levels shared,tma", 5, "FG_UNSUPPORTED: level is tma"},
+
+    {"finegemm cache", 2, "an argument is missing; usage: finegemm cache list|verify|clear|export DIR"},
+    {"finegemm cache burn", 2, "'burn' is nothing to do with a cache; it must be list, verify, clear or export"},
+    {"finegemm cache list it", 2, "'it' is one argument too many"},
+    {"finegemm cache export", 2, "DIR is missing"},
+    {"finegemm cache export a b", 2, "'b' is one argument too many"},
+    {"finegemm cache list --directory ''", 2, "--directory is ''"},
+    {"finegemm cache list --directory relative", 5, "FG_UNSUPPORTED: relative is a relative path"},
+    {"finegemm cache clear --directory relative", 5, "FG_UNSUPPORTED: relative is a relative path"},
+    {"finegemm cache verify --directory \"$PWD/x.npy\"", 5, "x.npy is not a directory"},
+    {"export FG_CACHE_DIR=; finegemm cache list", 5, "FG_CACHE_DIR is empty: no cache is wanted"},
+    {"finegemm cache export gone/ship", 5, "gone/ship cannot be made: No such file"},
+    {"finegemm cache export x.npy", 5, "x.npy"},
+
+    {"finegemm lesson 4 now", 2, "'now' is one argument too many"},
+    {"finegemm lesson 5 --frobnicate", 2, "--frobnicate: there is no such option"},
+    {"finegemm lesson 6", 2, "'6' is no lesson"},
 };
 
 Test(cli, refusals) {
@@ -510,6 +606,21 @@ static const struct {
     {"finegemm demo x.npy one.safetensors", "\none for X, W as it is "},
     {"finegemm demo x.npy one.safetensors", "on FP8 (1x128 of X, W as it is), D in FP32"},
     {"finegemm demo fp8.safetensors:a w.npy", "\nX as it is, 128x128 of W "},
+    {"finegemm levels", "\nnot here: "},
+    {"finegemm doctor", "/cache (FG_CACHE_DIR): made when the first kernel is kept"},
+    {"finegemm plan --gpus", "H20          sm_90a                     78"},
+    {"finegemm plan --m 512 --n 4096 --k 7168", "H100 SXM (sm_90a, 132 multiprocessors)\ndense, m 512, n 4096, k 7168"},
+    {"finegemm plan --m 512 --n 4096 --k 7168 --gpu h20", "H20 (sm_90a, 78 multiprocessors)"},
+    {"finegemm plan --m 512 --n 4096 --k 7168 --gpu H20 --sms 1", "H20 (sm_90a, 1 multiprocessor)"},
+    {"finegemm plan --m 9 --n 9 --k 9 --arch sm_120a --sms 170", "a GPU (sm_120a, 170 multiprocessors)"},
+    {"finegemm plan --m 9 --n 9 --k 9 --kind masked --groups 8", "masked of 8, m 9"},
+    {"finegemm plan --m 9 --n 9 --k 9 --sm-limit 5 --no-split-k", "on at most 5 multiprocessors"},
+    {"finegemm plan --m 0 --n 9 --k 9", "0 tiles each"},
+    {"finegemm cache list", "made when the first kernel is kept\n\n0 kernels, 0 bytes\n"},
+    {"finegemm cache verify", "0 of 0 files would be loaded.\n"},
+    {"finegemm cache clear", "0 files removed\n"},
+    {"finegemm help precompile", "--weights=FILE.safetensors"},
+    {"finegemm help cache", "verify: exits with 1"},
 };
 
 Test(cli, successes) {
@@ -1188,6 +1299,7 @@ Test(cli, levels_and_doctor) {
     cr_expect_str_eq(string_in(level, "name"), info[i].name);
     cr_expect(json_boolean_value(json_object_get(level, "here")) == here, "%s", info[i].name);
     cr_expect(json_is_null(json_object_get(level, "reason")) == here, "%s", info[i].name);
+    if (info[i].level >= FG_WGMMA) cr_expect(strstr(string_in(level, "reason"), "not part of finegemm"), "%s", info[i].name);
   }
   json_t *doctor = json_from("finegemm doctor --json", 0);
   cr_expect(json_is_true(json_object_get(doctor, "healthy")));
@@ -1236,26 +1348,377 @@ Test(cli, demo, .timeout = 600) {
   cr_expect(json_is_null(json_object_get(none, "scalings")) && json_is_true(json_object_get(none, "passes")));
 }
 
-/* The program looks for lessons beside itself; here that is a copy of it. */
+/* The program looks for lessons beside itself; here that is a copy of it. Kernels it has with it. */
 Test(cli, lessons) {
   char command[4400];
   snprintf(command, sizeof command, "cp '%s' program", FINEGEMM_PROGRAM);
   cr_assert(system(command) == 0 && setenv("FINEGEMM", "./program", 1) == 0);
-  cr_expect(run("finegemm lesson").code == 1);
-  cr_expect(strstr(run("finegemm lesson 1").err, "no lessons are installed"));
+  cr_expect_str_eq(run_well("finegemm lesson"), "4  naive\n5  shared\n\n'finegemm lesson N' runs one.\n");
+  cr_expect(run("finegemm lesson 1").code == 1);
+  cr_expect(strstr(run("finegemm lesson 1").err, "no lessons are installed that are programs"));
   cr_assert(mkdir("lessons", 0700) == 0);
   const char script[] = "#!/bin/sh\necho \"echo of\" \"$@\"\nexit 7\n";
   write_bytes("lessons/03_echo", script, sizeof script - 1, false);
   write_bytes("lessons/03_echo.md", script, sizeof script - 1, false);
   cr_assert(chmod("lessons/03_echo", 0700) == 0);
-  cr_expect_str_eq(run_well("finegemm lesson"), "3  echo\n\n'finegemm lesson N' runs one.\n");
+  cr_expect_str_eq(run_well("finegemm lesson"), "3  echo\n4  naive\n5  shared\n\n'finegemm lesson N' runs one.\n");
   json_t *list = json_object_get(json_from("finegemm lesson --json", 0), "lessons");
-  cr_expect(json_array_size(list) == 1 && integer_in(json_array_get(list, 0), "number") == 3);
+  cr_expect(json_array_size(list) == 3 && integer_in(json_array_get(list, 0), "number") == 3);
   struct answer answer = run("finegemm lesson 3 --plot 'a b'");
   cr_expect(answer.code == 7 && strcmp(answer.out, "echo of --plot a b\n") == 0, "%s%s", answer.out, answer.err);
-  cr_expect(run("finegemm lesson 4").code == 2 && run("finegemm lesson three").code == 2 && run("finegemm lesson 3x").code == 2);
+  cr_expect(run("finegemm lesson 1").code == 2 && run("finegemm lesson three").code == 2 && run("finegemm lesson 3x").code == 2);
   cr_expect(run("finegemm lesson --frobnicate").code == 2);
 }
+
+/* --- plan */
+
+Test(cli, plan_is_the_librarys) {
+  static const char *const kinds[] = {"dense", "batched", "grouped-rows", "masked", "grouped-k"};
+  int count;
+  const fg_gpu *known = fg_known_gpus(&count);
+  json_t *gpus = json_object_get(json_from("finegemm plan --gpus --json", 0), "gpus");
+  cr_assert(json_array_size(gpus) == (size_t)count);
+  for (int i = 0; i < 2 * count; i++) {
+    const fg_gpu *gpu = &known[i / 2];
+    json_t *listed = json_array_get(gpus, (size_t)i / 2);
+    cr_expect(strcmp(string_in(listed, "name"), gpu->name) == 0 && integer_in(listed, "sms") == gpu->sms);
+    fg_plan plan, wish = {.block_m = i % 2 ? 32 : 0, .block_n = i % 3 ? 16 : 0, .blocks = i % 5};
+    fg_problem problem = {.kind = (fg_kind)(i % 5), .m = 1000 * i, .n = 777, .k = 300, .groups = 3, .plan = &wish};
+    problem.level = i % 4 < 2 ? FG_SHARED : FG_NAIVE;
+    problem.sm_limit = i % 7 ? 0 : 50;
+    cr_assert(fg_plan_make(gpu, &problem, &plan) == FG_OK, "%s", fg_message());
+    char line[512], blocks[32] = "";
+    if (wish.blocks) snprintf(blocks, sizeof blocks, "--blocks %d", wish.blocks);
+    snprintf(line, sizeof line, "finegemm plan --gpu '%s' --kind %s %s --m %d --n 777 --k 300 --level %s %s %s %s %s --json",
+             gpu->name, kinds[i % 5], i % 5 ? "--groups 3" : "", 1000 * i, i % 4 < 2 ? "shared" : "naive",
+             i % 2 ? "--block-m 32" : "", i % 3 ? "--block-n 16" : "", blocks, i % 7 ? "" : "--sm-limit 50");
+    json_t *told = json_object_get(json_from(line, 0), "plan");
+    cr_expect_str_eq(string_in(told, "level"), i % 4 < 2 ? "shared" : "naive");
+    cr_expect(integer_in(told, "block_m") == plan.block_m && integer_in(told, "block_n") == plan.block_n, "%s", line);
+    cr_expect(integer_in(told, "threads") == plan.threads && integer_in(told, "tiles") == plan.tiles, "%s", line);
+    cr_expect(integer_in(told, "blocks") == plan.blocks && integer_in(told, "split_k") == plan.split_k, "%s", line);
+  }
+}
+
+/* --- Kernels: what compiles them must be here. */
+
+static void need_compiler(void) {
+  fg_finding findings[32];
+  int count = fg_doctor(findings, 32);
+  for (int i = 0; i < count; i++)
+    if (strcmp(findings[i].name, "nvrtc") == 0 && !findings[i].works) cr_skip_test("%s", findings[i].found);
+}
+
+static json_t *kernel_in(json_t *answer, size_t index) { return json_array_get(json_object_get(answer, "kernels"), index); }
+
+static bool was_cached(json_t *answer, size_t index) {
+  json_t *cached = json_object_get(kernel_in(answer, index), "cached");
+  cr_assert(json_is_boolean(cached));
+  return json_is_true(cached);
+}
+
+Test(cli, precompile_fills_the_cache, .timeout = 600) {
+  need_compiler();
+  const char line[] = "finegemm precompile --levels naive --n 128,256 --k 128 --m 1-100 --json";
+  json_t *cold = json_from(line, 0), *kernel = kernel_in(cold, 0);
+  cr_assert(json_array_size(json_object_get(cold, "kernels")) == 1 && json_array_size(json_object_get(cold, "shapes")) == 2);
+  cr_expect_str_eq(string_in(kernel, "source"), "lessons/04_naive.cu");
+  cr_expect_str_eq(string_in(kernel, "level"), "naive");
+  cr_expect(strstr(string_in(kernel, "defines"), "A_IS_E5M2=0") != NULL);
+  cr_expect(integer_in(kernel, "registers") > 0 && integer_in(kernel, "bytes") > 0);
+  cr_expect(!was_cached(cold, 0));
+  cr_expect_str_eq(string_in(json_object_get(cold, "gpu"), "arch"), "sm_90a");
+  json_t *warm = json_from(line, 0);
+  cr_expect(was_cached(warm, 0) && json_is_null(json_object_get(kernel_in(warm, 0), "registers")));
+  cr_expect(strstr(run_well("finegemm precompile --levels naive"), "1 kernel, "));
+
+  /* More of them, at the same time; what is there already is not made again. */
+  json_t *more = json_from("finegemm precompile --levels naive,shared,best --types e4m3:e4m3,e5m2:e4m3 --threads 2 --json", 0);
+  int compiled = 0;
+  cr_assert(json_array_size(json_object_get(more, "kernels")) == 4, "shared is the best, and twice the same");
+  for (size_t i = 0; i < 4; i++) compiled += !was_cached(more, i);
+  cr_expect(compiled == 3, "%d compiled", compiled);
+  cr_expect(!was_cached(json_from("finegemm precompile --levels naive --arch sm_80 --json", 0), 0));
+
+  json_t *files = json_object_get(json_from("finegemm cache list --json", 0), "files");
+  cr_assert(json_array_size(files) == 5);
+  for (size_t i = 0; i < 5; i++) {
+    json_t *file = json_array_get(files, i);
+    cr_expect(json_is_true(json_object_get(file, "valid")) && json_is_null(json_object_get(file, "why")));
+    cr_expect(integer_in(file, "bytes") > 0 && integer_in(file, "used_s") > 1700000000);
+    cr_expect(strstr(string_in(file, "kernel"), ".cu") && strstr(string_in(file, "kernel"), "sm_"));
+  }
+  cr_expect(strstr(run_well("finegemm cache list"), "\n5 kernels, "));
+  cr_expect(strstr(run_well("finegemm doctor"), "/cache (FG_CACHE_DIR): 5 kernels, "));
+  cr_expect_str_eq(run_well("finegemm cache verify"), "5 of 5 files would be loaded.\n");
+
+  /* Shipped: another cache, empty and elsewhere, has them all by its path. */
+  cr_expect(strstr(run_well("finegemm cache export ship"), "5 kernels copied to ship"));
+  cr_expect(strstr(run_well("finegemm cache verify --directory \"$PWD/ship\""), "5 of 5 files"));
+  cr_expect(integer_in(json_from("finegemm cache export --directory \"$PWD/ship\" again --json", 0), "copied") == 5);
+  cr_expect(integer_in(json_from("finegemm cache clear --json", 0), "removed") == 5);
+  cr_expect(strstr(run_well("finegemm cache list"), "\n0 kernels, 0 bytes\n"));
+  json_t *shipped = json_from("export FG_CACHE_PATH=\"$PWD/ship\"; finegemm precompile --levels naive --json", 0);
+  cr_expect(was_cached(shipped, 0));
+  cr_expect(strstr(run_well("finegemm cache clear --directory \"$PWD/ship\""), "5 files removed"));
+  cr_expect(strstr(run_well("export FG_CACHE_PATH=/nowhere; finegemm doctor"), "-> FG_CACHE_PATH: "));
+}
+
+Test(cli, damaged_cache_is_found_out_and_mended, .timeout = 600) {
+  static const char *const damages[] = {"printf X | dd of=\"$f\" bs=1 seek=5000 conv=notrunc 2>/dev/null",
+                                        "truncate -s 100 \"$f\"",
+                                        "truncate -s 0 \"$f\"",
+                                        "echo >>\"$f\"",
+                                        "chmod 666 \"$f\"",
+                                        "mv \"$f\" there; ln -s ../there \"$f\"",
+                                        "rm \"$f\"; mkdir \"$f\""};
+  need_compiler();
+  const char line[] = "finegemm precompile --levels naive --json";
+  json_from(line, 0);
+  for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
+    char command[512];
+    snprintf(command, sizeof command, "f=$(ls cache/*.kernel); %s", damages[i]);
+    cr_assert(system(command) == 0, "%s", command);
+    struct answer answer = run("finegemm cache verify");
+    cr_expect(answer.code == 1 && *answer.err == '\0', "%s: exit code %d: %s", damages[i], answer.code, answer.err);
+    cr_expect(strstr(answer.out, ".kernel would not be loaded: ") && strstr(answer.out, "\n0 of 1 file would be loaded.\n"),
+              "%s: %s", damages[i], answer.out);
+    cr_expect(integer_in(json_from("finegemm cache verify --json", 1), "invalid") == 1, "%s", damages[i]);
+    cr_expect(integer_in(json_from("finegemm cache list --json", 0), "invalid") == 1, "%s", damages[i]);
+    cr_expect(strstr(run_well("finegemm doctor"), "1 of its files would not be loaded"), "%s", damages[i]);
+    if (strstr(damages[i], "mkdir")) continue;
+    cr_expect(!was_cached(json_from(line, 0), 0), "%s", damages[i]);
+    cr_expect(strstr(run_well("finegemm cache verify"), "1 of 1 file would be loaded."), "%s", damages[i]);
+  }
+  /* A folder in its place cannot be replaced, and that is said. */
+  struct answer answer = run(line);
+  cr_expect(answer.code == 4 && strstr(answer.err, "the cache does not keep them"), "exit code %d: %s", answer.code, answer.err);
+}
+
+static bool is_not_kept(const char *line, const char *says) {
+  struct answer answer = run(line);
+  const char *end = strchr(answer.err, '\n');
+  bool good = answer.code == 4 && *answer.out == '\0' && end && end[1] == '\0' && strstr(answer.err, says) &&
+              strstr(answer.err, "finegemm precompile: the kernels compile, but the cache does not keep them: ");
+  if (!good) fprintf(stderr, "%s: exit code %d: %s", line, answer.code, answer.err);
+  return good;
+}
+
+Test(cli, caches_that_keep_nothing, .timeout = 600) {
+  need_compiler();
+  cr_expect(is_not_kept("export FG_CACHE_DIR=; finegemm precompile --levels naive", "no cache is wanted"));
+  cr_expect(is_not_kept("export FG_CACHE_DIR=here; finegemm precompile --levels naive", "here is a relative path"));
+  cr_expect(is_not_kept("export FG_CACHE_BYTES=1000; finegemm precompile --levels naive", "made when the first kernel is kept"));
+  cr_expect(is_not_kept("mkdir -m 777 open; export FG_CACHE_DIR=\"$PWD/open\"; finegemm precompile --levels naive --json",
+                        "open may be written by others"));
+  cr_expect(is_not_kept("unset FG_CACHE_DIR XDG_CACHE_HOME HOME; finegemm precompile --levels naive", "names a directory"));
+  cr_expect(strstr(run_well("export FG_CACHE_DIR=; finegemm doctor"), "no cache is wanted"));
+}
+
+/* Root may write anywhere, so this runs as somebody else. */
+Test(cli, read_only_cache, .timeout = 600) {
+  need_compiler();
+  char command[4400];
+  snprintf(command, sizeof command, "cp '%s' program && chmod 755 program", FINEGEMM_PROGRAM);
+  cr_assert(system(command) == 0 && setenv("FINEGEMM", "./program", 1) == 0);
+  run_well("finegemm precompile --levels naive");
+  snprintf(command, sizeof command, "chmod 644 cache/*.kernel; chmod 555 cache; chmod 755 .; chmod 777 %s; rm %s/*", prints,
+           prints);
+  cr_assert(system(command) == 0);
+  pid_t child = fork();
+  if (child == 0) {
+    if (getuid() == 0 && setuid(65534)) _exit(99);
+    bool good = strstr(run("finegemm precompile --levels naive").out, " cached ") != NULL;
+    good = strstr(run("finegemm cache verify").out, "1 of 1 file would be loaded.") && good;
+    good = strstr(run("finegemm doctor").out, "it cannot be written") && good;
+    good = is_not_kept("finegemm precompile --levels naive --types e5m2:e5m2", "it cannot be written") && good;
+    struct answer answer = run("finegemm cache clear");
+    good = answer.code == 5 && strstr(answer.err, "cannot be removed: Permission denied") && good;
+    _exit(!good);
+  }
+  int status;
+  cr_assert(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", (unsigned)status);
+  cr_assert(chmod("cache", 0700) == 0);
+}
+
+Test(cli, precompile_without_a_compiler) {
+  struct answer answer = run("export FG_NVRTC=/nowhere/libnvrtc.so; finegemm precompile");
+  cr_expect(answer.code == 5 && strstr(answer.err, "finegemm precompile: FG_UNSUPPORTED: "), "%d: %s", answer.code, answer.err);
+  answer = run("export FG_NVRTC=/nowhere/libnvrtc.so; finegemm lesson 5");
+  cr_expect(answer.code == 0 && *answer.err == '\0' && strstr(answer.out, "It is not compiled here: "), "%d: %s", answer.code,
+            answer.err);
+}
+
+Test(cli, precompile_for_an_architecture_that_there_is_not) {
+  need_compiler();
+  struct answer answer = run("finegemm precompile --arch sm_999 --sms 1");
+  cr_expect(answer.code == 5 && strstr(answer.err, "FG_UNSUPPORTED: ") && strstr(answer.err, "sm_999"), "%d: %s", answer.code,
+            answer.err);
+}
+
+static void write_text(const char *path, const char *text) { write_bytes(path, text, strlen(text), false); }
+
+static bool has_shape(json_t *answer, const char *name, int64_t n, int64_t k, int64_t groups) {
+  size_t index;
+  json_t *shape;
+  json_array_foreach(json_object_get(answer, "shapes"), index, shape) {
+    if (strcmp(string_in(shape, "name"), name) == 0)
+      return integer_in(shape, "n") == n && integer_in(shape, "k") == k && integer_in(shape, "groups") == groups;
+  }
+  return false;
+}
+
+/* Sizes as these models publish them. */
+Test(cli, precompile_reads_configurations, .timeout = 600) {
+  need_compiler();
+  const char line[] = "finegemm precompile --levels naive --config config.json --m 1-64 --json";
+  write_text("config.json",
+             "{\"model_type\": \"deepseek_v3\", \"hidden_size\": 7168, \"intermediate_size\": 18432, \"kv_lora_rank\": 512,"
+             "\"moe_intermediate_size\": 2048, \"n_routed_experts\": 256, \"n_shared_experts\": 1, \"q_lora_rank\": 1536,"
+             "\"num_attention_heads\": 128, \"num_key_value_heads\": 128, \"qk_nope_head_dim\": 128,"
+             "\"qk_rope_head_dim\": 64, \"v_head_dim\": 128, \"head_dim\": \"of no interest here\"}");
+  json_t *v3 = json_from(line, 0);
+  cr_expect(json_array_size(json_object_get(v3, "shapes")) == 15);
+  cr_expect(has_shape(v3, "q_a_proj", 1536, 7168, 0) && has_shape(v3, "q_b_proj", 24576, 1536, 0));
+  cr_expect(has_shape(v3, "kv_a_proj_with_mqa", 576, 7168, 0) && has_shape(v3, "q_a_proj, kv_a_proj_with_mqa", 2112, 7168, 0));
+  cr_expect(has_shape(v3, "kv_b_proj", 32768, 512, 0) && has_shape(v3, "o_proj", 7168, 16384, 0));
+  cr_expect(has_shape(v3, "gate_proj, up_proj", 18432, 7168, 0) && has_shape(v3, "gate_proj with up_proj", 36864, 7168, 0));
+  cr_expect(has_shape(v3, "down_proj", 7168, 18432, 0) && has_shape(v3, "experts' gate_proj, up_proj", 2048, 7168, 256));
+  cr_expect(has_shape(v3, "experts' gate_proj with up_proj", 4096, 7168, 256));
+  cr_expect(has_shape(v3, "experts' down_proj", 7168, 2048, 256) && has_shape(v3, "shared expert's down_proj", 7168, 2048, 0));
+  cr_expect(json_array_size(json_object_get(v3, "kernels")) == 1);
+
+  write_text("config.json",
+             "{\"hidden_size\": 2048, \"intermediate_size\": 10944, \"kv_lora_rank\": 512, \"q_lora_rank\": null,"
+             "\"num_attention_heads\": 16, \"qk_nope_head_dim\": 128, \"qk_rope_head_dim\": 64, \"v_head_dim\": 128}");
+  json_t *lite = json_from(line, 0);
+  cr_expect(has_shape(lite, "q_proj", 3072, 2048, 0) && !has_shape(lite, "q_a_proj", 0, 2048, 0));
+
+  write_text("config.json",
+             "{\"model_type\": \"qwen3_moe\", \"hidden_size\": 4096, \"intermediate_size\": 12288, \"head_dim\": 128,"
+             "\"moe_intermediate_size\": 1536, \"num_experts\": 128, \"num_attention_heads\": 64,"
+             "\"num_key_value_heads\": 4}");
+  json_t *qwen = json_from(line, 0);
+  cr_expect(has_shape(qwen, "q_proj", 8192, 4096, 0) && has_shape(qwen, "k_proj, v_proj", 512, 4096, 0));
+  cr_expect(has_shape(qwen, "q_proj, k_proj, v_proj", 9216, 4096, 0) && has_shape(qwen, "o_proj", 4096, 8192, 0));
+  cr_expect(has_shape(qwen, "experts' gate_proj with up_proj", 3072, 4096, 128));
+
+  write_text("config.json", "{\"model_type\": \"llama4\", \"text_config\": {\"hidden_size\": 4096, \"intermediate_size\": 14336,"
+                            "\"num_attention_heads\": 32, \"num_key_value_heads\": 8}}");
+  json_t *llama = json_from(line, 0);
+  cr_expect(has_shape(llama, "k_proj, v_proj", 1024, 4096, 0) && has_shape(llama, "gate_proj with up_proj", 28672, 4096, 0));
+  cr_expect(json_array_size(json_object_get(llama, "shapes")) == 6, "n and k of q_proj and o_proj are the same");
+
+  write_text("config.json", "{\"hidden_size\": 4096, \"intermediate_size\": 14336, \"num_attention_heads\": 32,"
+                            "\"num_local_experts\": 8}");
+  json_t *mixtral = json_from(line, 0);
+  cr_expect(has_shape(mixtral, "experts' down_proj", 4096, 14336, 8) && !has_shape(mixtral, "down_proj", 4096, 14336, 0));
+
+  json_t *weights = json_from("finegemm precompile --levels naive --weights fp8.safetensors --json", 0);
+  cr_expect(json_array_size(json_object_get(weights, "shapes")) == 2, "those with scales that fit");
+  cr_expect(has_shape(weights, "a", 37, 300, 0) && has_shape(weights, "w.weight", 150, 300, 0));
+  const struct piece experts[] = {{"e", "F8_E5M2", "2,75,300", w8, sizeof w8}, {"e_scale_inv", "F32", "2,1,3", w_scale, 24}};
+  write_safetensors("experts.safetensors", experts, 2, 0);
+  weights = json_from("finegemm precompile --levels naive --weights experts.safetensors --json", 0);
+  cr_expect(has_shape(weights, "e", 75, 300, 2) && strstr(string_in(kernel_in(weights, 0), "defines"), "B_IS_E5M2=1"));
+}
+
+Test(cli, bad_configurations) {
+  static const struct {
+    const char *config, *says;
+  } cases[] = {
+      {"", "is not JSON: line 1"},
+      {"{\"hidden_size\": 1,", "is not JSON: line 1"},
+      {"{\"hidden_size\": 1, \"hidden_size\": 2}", "is not JSON: line 1"},
+      {"[]", "is not a JSON object"},
+      {"{}", "hidden_size is missing"},
+      {"{\"text_config\": 3}", "hidden_size is missing"},
+      {"{\"hidden_size\": 64}", "num_attention_heads is missing"},
+      {"{\"hidden_size\": \"64\"}", "hidden_size is \"64\"; it must be an integer from 1 to 268435456"},
+      {"{\"hidden_size\": 64.0}", "hidden_size is 64.0"},
+      {"{\"hidden_size\": 0}", "hidden_size is 0"},
+      {"{\"hidden_size\": -64}", "hidden_size is -64"},
+      {"{\"hidden_size\": 268435457}", "hidden_size is 268435457"},
+      {"{\"hidden_size\": [\"\\u001b[31m\", \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"]}",
+       "hidden_size is ["},
+      {"{\"hidden_size\": 64, \"num_attention_heads\": 7}", "head_dim is missing, and hidden_size = 64 is no multiple"},
+      {"{\"hidden_size\": 64, \"num_attention_heads\": 4}", "intermediate_size and moe_intermediate_size are both missing"},
+      {"{\"hidden_size\": 64, \"num_attention_heads\": 4, \"kv_lora_rank\": 16}", "qk_nope_head_dim is missing"},
+      {"{\"hidden_size\": 64, \"num_attention_heads\": 4, \"kv_lora_rank\": 16, \"qk_nope_head_dim\": 1}",
+       "qk_rope_head_dim is missing"},
+      {"{\"hidden_size\": 64, \"num_attention_heads\": 4, \"kv_lora_rank\": 16, \"qk_nope_head_dim\": 1, \"qk_rope_head_dim\": 1}",
+       "v_head_dim is missing"},
+      {"{\"hidden_size\": 64, \"num_attention_heads\": 4, \"moe_intermediate_size\": 8}", "but none of n_routed_experts"},
+      {"{\"hidden_size\": 64, \"num_attention_heads\": 4, \"intermediate_size\": true}", "intermediate_size is true"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    write_text("config.json", cases[i].config);
+    struct answer answer = run("finegemm precompile --config config.json");
+    cr_expect(answer.code == 3 && strncmp(answer.err, "finegemm precompile: config.json: ", 34) == 0 && !strchr(answer.err, 033),
+              "%s: exit code %d: %s", cases[i].config, answer.code, answer.err);
+    cr_expect(strstr(answer.err, cases[i].says), "%s: '%s', but it said: %s", cases[i].config, cases[i].says, answer.err);
+  }
+}
+
+Test(cli, lessons_that_are_kernels, .timeout = 600) {
+  need_compiler();
+  for (int number = 4; number <= 5; number++) {
+    char line[64], source[64];
+    snprintf(line, sizeof line, "finegemm lesson %d --json", number);
+    json_t *told = json_from(line, 0);
+    const char *level = string_in(told, "level");
+    snprintf(source, sizeof source, "lessons/%02d_%s.cu", number, level);
+    cr_expect(integer_in(told, "registers") > 0 && integer_in(told, "bytes") > 0);
+    cr_expect(json_array_size(json_object_get(told, "runs")) == 0);
+    snprintf(line, sizeof line, "finegemm precompile --levels %s --json", level);
+    cr_expect_str_eq(string_in(kernel_in(json_from(line, 0), 0), "source"), source);
+    snprintf(line, sizeof line, "finegemm lesson %d", number);
+    const char *out = run_well(line);
+    cr_expect(strstr(out, source) && strstr(out, " registers a thread, ") && strstr(out, "\nIt does not run here: "), "%s", out);
+  }
+  /* A kernel that is being edited, and is broken. */
+  cr_assert(mkdir("tree", 0700) == 0 && mkdir("tree/lessons", 0700) == 0);
+  write_text("tree/lessons/04_naive.cu", "extern \"C\" __global__ void naive() { nonsense }\n");
+  struct answer answer = run("export FG_KERNEL_DIR=\"$PWD/tree\"; finegemm lesson 4");
+  cr_expect(answer.code == 5 && strstr(answer.err, "FG_COMPILE_ERROR: lessons/04_naive.cu(1): error: "), "exit code %d: %s",
+            answer.code, answer.err);
+}
+
+#ifdef FG_STUB_DRIVER
+/* A driver that runs nothing: all that a GPU is asked for, and results that are not to be believed. */
+Test(cli, levels_of_a_gpu_that_runs_nothing, .timeout = 600) {
+  need_compiler();
+  cr_assert(setenv("FG_CUDA_DRIVER", FG_STUB_DRIVER, 1) == 0);
+  json_t *levels = json_object_get(json_from("finegemm levels --json", 0), "levels");
+  for (int level = FG_NAIVE; level <= FG_FULL; level++)
+    cr_expect(json_boolean_value(json_object_get(json_array_get(levels, (size_t)level - 1), "here")) == (level <= FG_SHARED));
+  static const char *const asked[] = {"--level naive", "--level shared", "--device 0", "--level naive --device 0 --c c.npy"};
+  static const char *const given[] = {"naive", "shared", "shared", "naive"};
+  for (int i = 0; i < 4; i++) {
+    char line[256];
+    snprintf(line, sizeof line, "finegemm gemm --a x.npy --b w.npy --out d.npy %s --json", asked[i]);
+    json_t *told = json_from(line, 0);
+    cr_expect_str_eq(string_in(told, "level"), given[i]);
+    cr_expect(strstr(string_in(told, "gpu"), "H100"));
+    const struct tensor *d = load("d.npy", "");
+    cr_expect(d->shape[0] == M && d->shape[1] == N);
+  }
+  run_well("finegemm gemm --a empty.npy --b w.npy --out d.npy --level shared");
+  struct answer answer = run("finegemm gemm --a x.npy --b w.npy --out e.npy --level shared --device 1");
+  cr_expect(answer.code == 5 && strstr(answer.err, "FG_BAD_SIZE: ordinal is 1") && access("e.npy", F_OK) != 0, "%s", answer.err);
+  answer = run("export FG_STUB_FAIL=12:700; finegemm gemm --a x.npy --b w.npy --out e.npy --level shared");
+  cr_expect(answer.code == 5 && strstr(answer.err, "FG_DRIVER_ERROR: ") && access("e.npy", F_OK) != 0, "%d: %s", answer.code,
+            answer.err);
+  json_t *doctor = json_from("finegemm doctor --json", 1);
+  cr_expect(json_is_false(json_object_get(doctor, "healthy")), "nothing is multiplied");
+  cr_expect(run("finegemm demo --size 9x130x200").code == 1);
+  answer = run("finegemm lesson 5");
+  cr_expect(answer.code == 1 && strstr(answer.out, "NOT those of reference"), "%d: %s", answer.code, answer.out);
+  cr_expect(strstr(run_well("export FG_STUB_DEVICES=h20:77; finegemm plan --m 9 --n 9 --k 9"), "(sm_90a, 77 multiprocessors)"));
+  cr_expect(
+      strstr(run_well("export FG_STUB_DEVICES=; finegemm plan --m 9 --n 9 --k 9"), "H100 SXM (sm_90a, 132 multiprocessors)"));
+}
+#endif
 
 /* --- Interruption and terminals. */
 

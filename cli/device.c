@@ -1,0 +1,111 @@
+/* Where a level's operands are: of the program, this file alone knows of memory that is not the host's. */
+#include "cli.h"
+
+#include <limits.h>
+
+fg_device memory_of(fg_level level) { return level == FG_BEST ? FG_CPU : level_info(level)->memory; }
+
+fg_level host_level(fg_level level) { return memory_of(level) == FG_CPU ? level : level_info(level)->twin; }
+
+fg_status level_exists(fg_level level) {
+  fg_plan plan;
+  return memory_of(level) == FG_CPU ? FG_OK : fg_plan_make(fg_known_gpus(NULL), &(fg_problem){.level = level}, &plan);
+}
+
+static bool is_cuda(const fg_context *context) {
+  fg_gpu gpu;
+  return fg_context_gpu(context, &gpu) == FG_OK;
+}
+
+const char *gpu_name(const fg_context *context) {
+  fg_gpu gpu;
+  return fg_context_gpu(context, &gpu) == FG_OK ? text("%s", gpu.name) : NULL;
+}
+
+fg_status cuda_context(int ordinal, fg_context **out) {
+  return fg_context_create(out, &(fg_context_options){.device = FG_CUDA, .ordinal = ordinal});
+}
+
+/* The kernel is loaded, and compiled if need be: a GPU without a compiler runs no level. */
+fg_status level_runs(fg_context *context, fg_level level) {
+  fg_status status = fg_can_run(context, level);
+  return status == FG_OK ? fg_prepare(context, &(fg_problem){.level = level}) : status;
+}
+
+fg_context *context_for(fg_level *level, const char *device, fg_context *host) {
+  int ordinal = (int)number_option("--device", device, 0, INT_MAX);
+  bool on_host = *level == FG_BEST ? !device : memory_of(*level) == FG_CPU;
+  if (on_host && device) fail(BAD_USAGE, "--device is '%s', but level %s runs on the CPU", device, level_name(*level));
+  if (on_host) {
+    require(fg_can_run(host, *level), "");
+    if (*level == FG_BEST) *level = FG_BLAS;
+    return host;
+  }
+  static fg_context *context;
+  fg_gpu gpu;
+  fg_plan plan;
+  require(level_exists(*level), "");
+  require(cuda_context(ordinal, &context), "");
+  require(fg_context_gpu(context, &gpu), "");
+  require(fg_plan_make(&gpu, &(fg_problem){.level = *level}, &plan), "");
+  *level = plan.level;
+  return context;
+}
+
+static int64_t float_bytes(const fg_operand *operand, int64_t rows, int64_t cols) {
+  return operand->data ? rows * cols * type_bytes(operand->type) : 0;
+}
+
+/* *to: the context's own memory with a copy of these bytes, NULL for NULL. Unless FG_OK, there is nothing to free. */
+static fg_status send(fg_context *context, const void *from, int64_t bytes, const void **to) {
+  void *memory = NULL;
+  *to = NULL;
+  fg_status status = from ? fg_memory_allocate(context, (size_t)bytes, &memory) : FG_OK;
+  if (status != FG_OK) return status;
+  status = memory ? fg_memory_copy(context, memory, from, (size_t)bytes) : FG_OK;
+  if (status == FG_OK)
+    *to = memory;
+  else
+    fg_memory_free(context, memory);
+  return status;
+}
+
+static fg_status send_scales(fg_context *context, const fg_operand *from, int64_t rows, int64_t k, const float **to) {
+  const void *scale;
+  fg_status status = send(context, from->scale, scale_count(from->scaling, rows, k) * (int64_t)sizeof *from->scale, &scale);
+  *to = scale;
+  return status;
+}
+
+fg_status send_operands(fg_context *context, const fg_problem *problem, fg_problem *there) {
+  *there = *problem;
+  if (!is_cuda(context)) return FG_OK;
+  there->a.data = there->b.data = there->c.data = there->d.data = NULL;
+  there->a.scale = there->b.scale = NULL;
+  int64_t m = problem->m, n = problem->n, k = problem->k;
+  fg_status status = send(context, problem->a.data, float_bytes(&problem->a, m, k), &there->a.data);
+  if (status == FG_OK) status = send(context, problem->b.data, float_bytes(&problem->b, n, k), &there->b.data);
+  if (status == FG_OK) status = send(context, problem->c.data, float_bytes(&problem->c, m, n), &there->c.data);
+  if (status == FG_OK) status = send_scales(context, &problem->a, m, k, &there->a.scale);
+  if (status == FG_OK) status = send_scales(context, &problem->b, n, k, &there->b.scale);
+  if (status == FG_OK) status = fg_memory_allocate(context, (size_t)(m * n * type_bytes(problem->d.type)), &there->d.data);
+  if (status != FG_OK) free_operands(context, there);
+  return status;
+}
+
+void free_operands(fg_context *context, const fg_problem *there) {
+  if (!is_cuda(context)) return;
+  const void *const all[] = {there->a.data, there->b.data, there->c.data, there->d.data, there->a.scale, there->b.scale};
+  for (int i = 0; i < 6; i++) fg_memory_free(context, (void *)(uintptr_t)all[i]);
+}
+
+fg_status wait_for_result(fg_context *context, const fg_problem *there) {
+  char byte;
+  bool something = is_cuda(context) && there->m > 0 && there->n > 0;
+  return something ? fg_memory_copy(context, &byte, there->d.data, 1) : FG_OK;
+}
+
+fg_status fetch_result(fg_context *context, const fg_problem *there, const fg_problem *problem) {
+  if (!is_cuda(context)) return FG_OK;
+  return fg_memory_copy(context, problem->d.data, there->d.data, (size_t)(problem->m * problem->n * type_bytes(problem->d.type)));
+}
