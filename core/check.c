@@ -140,6 +140,13 @@ fg_status fg_check_output(const fg_problem *full, const struct fg_array *output)
   return FG_OK;
 }
 
+/* With rows contiguous, scale_ld counts from the second block of K on. Along grouped K there may be one that was not seen here. */
+static int64_t scale_ld(const fg_problem *full, const fg_operand *operand, const struct fg_array *scales) {
+  bool rows_contiguous = operand->scale_layout == FG_ROWS_CONTIGUOUS && operand->scaling != FG_TENSOR;
+  if (full->kind != FG_GROUPED_K || !rows_contiguous || scales->rows != 1) return scales->ld;
+  return operand->scale_ld ? operand->scale_ld : scales->packed_ld;
+}
+
 static fg_status check_arrays(const fg_context *context, fg_problem *full, enum fg_purpose purpose) {
   struct fg_array arrays[ARRAYS];
   /* How many blocks the ranges of K have is not known to fg_prepare(), which must not refuse what fg_gemm() does not; nor where the
@@ -158,8 +165,8 @@ static fg_status check_arrays(const fg_context *context, fg_problem *full, enum 
   fg_operand *operands[ARRAYS] = {[A] = &full->a, [B] = &full->b, [C] = &full->c, [BIAS] = &full->bias};
   for (int i = 0; i < ARRAYS; i++)
     if (operands[i]) operands[i]->ld = arrays[i].ld, operands[i]->stride = arrays[i].stride;
-  full->a.scale_ld = arrays[A_SCALE].ld, full->a.scale_stride = arrays[A_SCALE].stride;
-  full->b.scale_ld = arrays[B_SCALE].ld, full->b.scale_stride = arrays[B_SCALE].stride;
+  full->a.scale_ld = scale_ld(full, &full->a, &arrays[A_SCALE]), full->a.scale_stride = arrays[A_SCALE].stride;
+  full->b.scale_ld = scale_ld(full, &full->b, &arrays[B_SCALE]), full->b.scale_stride = arrays[B_SCALE].stride;
   full->d.ld = arrays[D].ld, full->d.stride = arrays[D].stride;
   for (int i = 0; i < D; i++)
     if (i != C || !same_place(full)) TRY(fg_check_apart(&arrays[D], &arrays[i]));
