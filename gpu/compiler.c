@@ -65,7 +65,6 @@ static bool open_nvrtc(void) {
     functions.version = version;
     return true;
   }
-  memset(&functions, 0, sizeof functions);
   dlclose(library);
   return false;
 }

@@ -5,7 +5,6 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <string.h>
 
 #define NEEDED(function) {FG_EXPANDED_TEXT(function), offsetof(struct fg_driver, function), true},
 #define EXTRA(function) {FG_EXPANDED_TEXT(function), offsetof(struct fg_driver, function), false},
@@ -96,7 +95,6 @@ static bool open_driver(void) {
   const char *missing = fg_library_resolve(library, symbols, SYMBOLS, &driver);
   bool started = false;
   if (start_driver(library, name, missing, &started)) return true;
-  memset(&driver, 0, sizeof driver);
   if (!started) dlclose(library);
   return false;
 }

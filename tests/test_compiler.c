@@ -548,8 +548,12 @@ Test(compiler, takes_nothing_from_the_working_directory) {
   make_tree("tree");
   write_text("tree/lessons/kernel.cu", "#if __has_include(\"evil.cuh\") || __has_include(<evil.cuh>)\n#error evil\n#endif\n"
                                        "#include \"step.cuh\"\nextern \"C\" __global__ void k(float *x) { *x = step(1, 2); }\n");
-  write_text("tree/lessons/spliced.cu", "#inc\\\nlude \"evil.cuh\"\n");
+  static const char hidden[] = "#inc\\\nlude \"evil.cuh\"\n"; /* from whoever looks for lines that begin with #include */
+  write_text("tree/lessons/spliced.cu", hidden);
+  write_text("tree/gpu/device/spliced.cuh", hidden);
+  write_text("tree/lessons/nested.cu", "#include \"spliced.cuh\"\n");
   struct fg_compilation kernel = kernel_of_tree("sm_90a"), spliced = {.source = "lessons/spliced.cu", .arch = "sm_90a"};
+  struct fg_compilation nested = {.source = "lessons/nested.cu", .arch = "sm_90a"};
   size_t bytes, hostile_bytes;
   void *cubin = compile(&sum, FG_OK, &bytes, NULL);
   for (int p = 0; p < COUNT(places); p++)
@@ -563,6 +567,8 @@ Test(compiler, takes_nothing_from_the_working_directory) {
   cr_expect(bytes == hostile_bytes && memcmp(cubin, hostile, bytes) == 0);
   expect_compile(&kernel, FG_OK);
   expect_compile(&spliced, FG_COMPILE_ERROR); /* not found, instead of found there */
+  cr_expect(strstr(fg_message(), "taken") == NULL, "%s", fg_message());
+  expect_compile(&nested, FG_COMPILE_ERROR);
   cr_expect(strstr(fg_message(), "taken") == NULL, "%s", fg_message());
   unsetenv("FG_KERNEL_DIR"); /* and the library's own kernels */
   static const char *const defines[] = {"BLOCK_M=16", "BLOCK_N=16", "A_IS_E5M2=0", "B_IS_E5M2=0"};
