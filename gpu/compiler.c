@@ -6,7 +6,6 @@
 #include <nvrtc.h>
 #include <pthread.h>
 #include <sha2.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -233,28 +232,28 @@ struct text {
   bool no_memory; /* and what was added since is lost */
 };
 
-__attribute__((format(printf, 2, 3))) static void add(struct text *text, const char *format, ...) {
-  va_list to_measure, to_write;
-  va_start(to_measure, format);
-  va_copy(to_write, to_measure);
-  size_t length = (size_t)vsnprintf(NULL, 0, format, to_measure);
-  va_end(to_measure);
-  if (!text->no_memory && length >= text->capacity - text->length) {
-    size_t capacity = 2 * (text->length + length + 512);
+static void add_bytes(struct text *text, const char *bytes, size_t count) {
+  if (!text->no_memory && count > text->capacity - text->length) {
+    size_t capacity = 2 * (text->length + count) + 1024;
     char *larger = realloc(text->at, capacity);
     text->no_memory = larger == NULL;
     if (larger) text->at = larger, text->capacity = capacity;
   }
-  if (!text->no_memory) {
-    vsnprintf(text->at + text->length, length + 1, format, to_write);
-    text->length += length;
-  }
-  va_end(to_write);
+  if (text->no_memory) return;
+  memcpy(text->at + text->length, bytes, count);
+  text->length += count;
+}
+
+static void end_string(struct text *text) { add_bytes(text, "", 1); }
+
+#define ADD(text, ...) add(text, (const char *const[]){__VA_ARGS__, NULL})
+static void add(struct text *text, const char *const *pieces) {
+  for (; *pieces; pieces++) add_bytes(text, *pieces, strlen(*pieces));
 }
 
 static void add_hash(struct text *text, const char *what, const char *bytes) {
   char hash[SHA256_DIGEST_STRING_LENGTH];
-  add(text, "%s %s\n", what, SHA256Data((const uint8_t *)bytes, strlen(bytes), hash));
+  ADD(text, what, " ", SHA256Data((const uint8_t *)bytes, strlen(bytes), hash), "\n");
 }
 
 fg_status fg_compilation_key(const struct fg_compilation *compilation, char **key) {
@@ -267,13 +266,16 @@ fg_status fg_compilation_key(const struct fg_compilation *compilation, char **ke
   struct options options;
   list_options(compilation, version, &options);
   struct text text = {0};
-  add(&text, "finegemm %s\nnvrtc %d\narch %s\noptions", fg_version(), version, compilation->arch);
-  for (int i = 0; i < options.fixed; i++) add(&text, " %s", options.at[i]);
-  add(&text, "\n");
+  char number[16];
+  snprintf(number, sizeof number, "%d", version);
+  ADD(&text, "finegemm ", fg_version(), "\nnvrtc ", number, "\narch ", compilation->arch, "\noptions");
+  for (int i = 0; i < options.fixed; i++) ADD(&text, " ", options.at[i]);
+  ADD(&text, "\n");
   const char *appended = getenv("NVRTC_APPEND_FLAGS"); /* which NVRTC obeys; of any form */
   if (appended && *appended) add_hash(&text, "NVRTC_APPEND_FLAGS", appended);
-  for (int i = 0; i < compilation->define_count; i++) add(&text, "define %s\n", compilation->defines[i]);
+  for (int i = 0; i < compilation->define_count; i++) ADD(&text, "define ", compilation->defines[i], "\n");
   for (int i = 0; i < sources.count; i++) add_hash(&text, sources.at[i].name, sources.at[i].text);
+  end_string(&text);
   free_sources(&sources);
   if (text.no_memory) {
     free(text.at);
@@ -295,10 +297,12 @@ struct program {
 static bool make_program(const struct sources *sources, struct program *program) {
   struct text text = {0};
   size_t begins[MOST_SOURCES] = {0};
-  add(&text, ROOT "%s%c", sources->at[0].name, '\0');
+  ADD(&text, ROOT, sources->at[0].name);
+  end_string(&text);
   for (int i = 1; i < sources->count; i++) {
     begins[i] = text.length;
-    add(&text, "#line 1 \"" ROOT "%s\"\n%s%c", sources->at[i].name, sources->at[i].text, '\0');
+    ADD(&text, "#line 1 \"", ROOT, sources->at[i].name, "\"\n", sources->at[i].text);
+    end_string(&text);
   }
   program->heap = text.at;
   if (text.no_memory) return false;
