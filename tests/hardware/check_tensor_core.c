@@ -3,7 +3,10 @@
  * and writes golden vectors for machines that have no such GPU. Ends with 0 if nothing differs, and if definitions that are wrong
  * on purpose are found out.
  *
- *     check_tensor_core [--outputs N] [--golden FILE] [--json FILE] > docs/tensor_core.md */
+ *     check_tensor_core [--outputs N] [--seed N] [--golden FILE] [--json FILE] [--tree DIR] > docs/tensor_core.md
+ *     check_tensor_core --compile-only [--tree DIR]
+ *
+ * FG_COMMIT in the environment is the commit that the page and the vectors name. */
 #include "check_kernels.h"
 #include "finegemm.h"
 #include "fp8.h"
@@ -219,10 +222,13 @@ static void write_golden(struct module *modules, const char *path, struct result
   if (!to) fail("%s cannot be written", path);
   fprintf(
       to,
-      "# Dots as the tensor cores of a Hopper GPU gave them: %s, driver %s, CUDA %d.%d, %s. Made by tests/hardware, replayed by the tests.\n"
+      "# Dots as the tensor cores of a Hopper GPU gave them: %s, driver %s, CUDA %d.%d, %s. Made by tests/hardware, replayed by the tests:\n"
+      "# FG_COMMIT=%s check_tensor_core --tree . --outputs %lld --seed %" PRIu64 " --golden FILE\n"
       "# A line is one dot, of 32 codes or more, in steps of 32 by wgmma.mma_async.m64n8k32 chained through the accumulator:\n"
-      "# A_TYPE B_TYPE KIND C_BITS A_HEX B_HEX D_BITS\n",
-      results->device, results->driver, results->driver_version / 1000, results->driver_version % 1000 / 10, results->date);
+      "# A_TYPE B_TYPE KIND C_BITS A_HEX B_HEX D_BITS\n"
+      "# KIND: OPERANDS/ACCUMULATOR, kinds of tests/hardware/random_operands.h, or a special case of docs/tensor_core.md, - for spaces.\n",
+      results->device, results->driver, results->driver_version / 1000, results->driver_version % 1000 / 10, results->date,
+      results->commit, results->outputs, results->seed);
   for (int i = 0; i < count; i++) {
     const struct dot *dot = &dots[i];
     if (i < special_count)
@@ -325,27 +331,28 @@ static const char *row_name(enum division division, int row, char name[16]) {
 
 struct sum {
   struct count count;
-  uint64_t steps;
+  uint64_t steps, tiles;
 };
 
-static void add(struct sum *sum, const struct count *count, struct combination is) {
+static void add(struct sum *sum, const struct count *count, struct combination is, int cols) {
   sum->count.compared += count->compared;
   sum->count.numbers += count->numbers;
   sum->count.differences += count->differences;
   sum->steps += count->compared * (uint64_t)chain_steps(is.chain);
+  sum->tiles += count->compared / (uint64_t)(TILE_ROWS * cols);
 }
 
 /* The modules first ... last - 1, or of these what stands in one row of one or two divisions. */
 static struct sum sum_up(const struct module *modules, const struct findings *findings, int first, int last,
                          enum division division, int row, enum division other, int other_row) {
-  struct sum sum = {{0, 0, 0}, 0};
+  struct sum sum = {{0, 0, 0}, 0, 0};
   for (int i = first; i < last; i++)
     for (int c = 0; c < COMBINATIONS; c++) {
       const struct variant *variant = &modules[i].variant;
       struct combination is = combination_of(c);
       if ((division == DIVISIONS || row_in(division, variant, is) == row) &&
           (other == DIVISIONS || row_in(other, variant, is) == other_row))
-        add(&sum, &findings[i].count[c], is);
+        add(&sum, &findings[i].count[c], is, variant->cols);
     }
   return sum;
 }
@@ -448,9 +455,10 @@ static void print_page(const struct module *modules, const struct results *resul
       "`ref/tensor_core.h` defines what a step of a Hopper tensor core does with FP8 ([numerics](numerics.md) has it in words).\n"
       "Here this very text was compiled for a GPU and compared there, bit for bit, with what `wgmma` gave.\n\n"
       "**%" PRIu64 " dots, %" PRIu64 " steps of 32 products: %" PRIu64 " differences.**\n\n"
+      "The dots of a tile are not independent, for 64 n of them share 64 + n random rows; the %" PRIu64 " tiles are.\n\n"
       "The page is what the program of `tests/hardware` printed, which is built where CMake finds the CUDA Toolkit:\n\n"
       "    check_tensor_core --outputs %lld --seed %" PRIu64 " > docs/tensor_core.md\n\n",
-      all.count.compared, all.steps, all.count.differences, results->outputs, results->seed);
+      all.count.compared, all.steps, all.count.differences, all.tiles, results->outputs, results->seed);
   printf("| | |\n|---|---|\n| date, commit | %s, %s |\n| GPU | %s, %d multiprocessors, at most %d MHz, memory %d MHz |\n"
          "| driver | %s, for CUDA %d.%d |\n| run-time compiler | NVRTC %d.%d, `-arch=sm_90a` |\n"
          "| compiling | %d modules in %.1f s with %d threads; %ld bytes spilled |\n"
