@@ -28,8 +28,9 @@ static fg_status check_sizes(const fg_problem *full) {
   if (full->split_k < 0) return fg_fail(FG_BAD_SIZE, "split_k is %d; it must be 0 (as the plan says) or more", full->split_k);
   if (full->flags & FG_NO_SPLIT_K && full->split_k > 1)
     return fg_fail(FG_BAD_SIZE, "split_k is %d; with FG_NO_SPLIT_K in flags it must be 0 or 1", full->split_k);
-  if (full->flags & ~(unsigned)FG_NO_SPLIT_K)
-    return fg_fail(FG_BAD_ENUM, "flags is 0x%x; the one flag of a problem is FG_NO_SPLIT_K = 0x%x", full->flags, FG_NO_SPLIT_K);
+  if (full->flags & ~(unsigned)(FG_NO_SPLIT_K | FG_DEPENDENT_LAUNCH))
+    return fg_fail(FG_BAD_ENUM, "flags is 0x%x; the flags of a problem are FG_NO_SPLIT_K = 0x%x and FG_DEPENDENT_LAUNCH = 0x%x",
+                   full->flags, FG_NO_SPLIT_K, FG_DEPENDENT_LAUNCH);
   return FG_OK;
 }
 

@@ -5,6 +5,7 @@
 #include "driver.h"
 #include "fail.h"
 #include "loaded.h"
+#include "log.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -23,6 +24,8 @@ struct fg_gpu_context {
   const struct fg_driver *driver;
   fg_gpu gpu;
   int ordinal;
+  bool is_hopper;
+  int log; /* see log.h */
   CUdevice device;
   CUcontext primary;
   _Atomic(struct ready *) ready; /* entries are added, never removed */
@@ -62,6 +65,7 @@ static fg_status open_device(struct fg_gpu_context *context) {
                    devices == 1 ? "" : "s");
   DRIVER(driver, cuDeviceGet, &context->device, context->ordinal);
   TRY(describe(driver, context->device, &context->gpu));
+  context->is_hopper = strcmp(context->gpu.arch, "sm_90a") == 0;
   DRIVER(driver, cuDevicePrimaryCtxRetain, &context->primary, context->device);
   return FG_OK;
 }
@@ -74,11 +78,13 @@ fg_status fg_gpu_open(int ordinal, struct fg_gpu_context **out) {
   context->driver = driver;
   context->ordinal = ordinal;
   fg_status status = open_device(context);
-  if (status == FG_OK)
-    *out = context;
-  else
+  if (status != FG_OK) {
     free(context);
-  return status;
+    return status;
+  }
+  context->log = fg_log_open();
+  *out = context;
+  return FG_OK;
 }
 
 void fg_gpu_close(struct fg_gpu_context *context) {
@@ -88,6 +94,7 @@ void fg_gpu_close(struct fg_gpu_context *context) {
     free(ready);
   }
   context->driver->cuDevicePrimaryCtxRelease(context->device);
+  fg_log_close(context->log);
   free(context);
 }
 
@@ -187,8 +194,10 @@ static const struct ready *find_ready(const struct fg_gpu_context *context, cons
 /* Loads the kernel into this context. */
 static fg_status make_ready(struct fg_gpu_context *context, const struct fg_kernel_id *id, CUfunction *function) {
   CUkernel kernel;
+  int64_t began_us = fg_log_clock_us();
   TRY(fg_kernel_load(context->driver, context->gpu.arch, id, &kernel));
   DRIVER(context->driver, cuKernelGetFunction, function, kernel);
+  fg_log_kernel(context->log, context->gpu.arch, id, fg_log_clock_us() - began_us);
   struct ready *ready = malloc(sizeof *ready);
   if (!ready) return fg_fail(FG_OUT_OF_MEMORY, "no memory for %zu bytes", sizeof *ready);
   *ready = (struct ready){.next = atomic_load(&context->ready), .id = *id, .function = *function};
@@ -258,13 +267,28 @@ static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, 
   TRY(find_function(context, full, plan, &function));
   struct fg_args args = args_of(full);
   void *parameters[] = {&args};
+  CUlaunchAttribute attributes[2] = {0};
+  unsigned count = 0;
+  if (plan->cluster > 1) {
+    attributes[count].id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+    attributes[count].value.clusterDim.x = (unsigned)plan->cluster;
+    attributes[count].value.clusterDim.y = attributes[count].value.clusterDim.z = 1;
+    count++;
+  }
+  if (full->flags & FG_DEPENDENT_LAUNCH && context->is_hopper) {
+    attributes[count].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    attributes[count].value.programmaticStreamSerializationAllowed = 1;
+    count++;
+  }
   CUlaunchConfig config = {.gridDimX = (unsigned)plan->blocks,
                            .gridDimY = 1,
                            .gridDimZ = 1,
                            .blockDimX = (unsigned)plan->threads,
                            .blockDimY = 1,
                            .blockDimZ = 1,
-                           .hStream = (CUstream)full->stream};
+                           .hStream = (CUstream)full->stream,
+                           .attrs = attributes,
+                           .numAttrs = count};
   DRIVER(context->driver, cuLaunchKernelEx, &config, function, parameters, NULL);
   return FG_OK;
 }
@@ -272,6 +296,7 @@ static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, 
 fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full) {
   fg_plan plan;
   TRY(fg_plan_full(&context->gpu, full, &plan));
+  fg_log_plan(context->log, full, &plan);
   if (plan.tiles == 0) return FG_OK;
   TRY(enter(context));
   return leave(context, launch(context, full, &plan));

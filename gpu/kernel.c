@@ -21,7 +21,9 @@ static fg_status compile(const struct fg_compilation *compilation, const char *k
   size_t bytes = 0;
   fg_status status = fg_compile(compilation, cubin, &bytes, &log);
   if (status == FG_OK) {
-    fg_cache_store(key, *cubin, bytes);
+    char *now = NULL; /* a source that was saved meanwhile is another one */
+    if (fg_compilation_key(compilation, &now) == FG_OK && strcmp(now, key) == 0) fg_cache_store(key, *cubin, bytes);
+    free(now);
     kernel->bytes = (int64_t)bytes;
     kernel->registers = registers_in(log);
   }

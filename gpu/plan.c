@@ -5,6 +5,9 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
+
+enum { MOST_OF_A_CLUSTER = 8 }; /* that every Hopper GPU can launch */
 
 /* Multiprocessors and shared memory as NVIDIA states them. */
 static const fg_gpu known[] = {
@@ -29,8 +32,8 @@ static int64_t tiles_of(const fg_plan *plan, const fg_problem *full) {
 
 static int is_tile(int size, int multiple, int most) { return size >= multiple && size <= most && size % multiple == 0; }
 
-/* What the level's kernel admits. */
-static fg_status check(const fg_plan *plan, const fg_problem *full) {
+/* What the level's kernel and the GPU admit. */
+static fg_status check(const fg_gpu *gpu, const fg_plan *plan, const fg_problem *full) {
   if (plan->level != full->level)
     return fg_fail(FG_BAD_PLAN, "plan.level is %d, but the problem's level is %d", (int)plan->level, (int)full->level);
   int each = plan->level == FG_NAIVE ? 1 : 16, most = plan->level == FG_NAIVE ? 1024 : 64;
@@ -43,6 +46,8 @@ static fg_status check(const fg_plan *plan, const fg_problem *full) {
                    "plan.block_m * plan.block_n is %d; level naive has a thread for each: a multiple of 32 from 32 to 1024",
                    plan->block_m * plan->block_n);
   if (plan->split_k != 1) return fg_fail(FG_BAD_PLAN, "plan.split_k is %d; this level sums K in one range", plan->split_k);
+  if (plan->cluster < 1 || plan->cluster > MOST_OF_A_CLUSTER || (plan->cluster > 1 && strncmp(gpu->arch, "sm_90", 5) != 0))
+    return fg_fail(FG_BAD_PLAN, "plan.cluster is %d; it must be 1, or up to %d on sm_90a", plan->cluster, MOST_OF_A_CLUSTER);
   if (plan->blocks < 0) return fg_fail(FG_BAD_PLAN, "plan.blocks is %d; it must be 0 (as many as tiles) or more", plan->blocks);
   if (full->sm_limit > 0 && plan->blocks > full->sm_limit)
     return fg_fail(FG_BAD_PLAN, "plan.blocks is %d, more than sm_limit = %d", plan->blocks, full->sm_limit);
@@ -56,8 +61,9 @@ fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan)
                   .block_m = wish->block_m ? wish->block_m : side,
                   .block_n = wish->block_n ? wish->block_n : side,
                   .split_k = wish->split_k ? wish->split_k : full->split_k,
+                  .cluster = wish->cluster ? wish->cluster : 1,
                   .blocks = wish->blocks};
-  fg_status status = check(&made, full);
+  fg_status status = check(gpu, &made, full);
   if (status != FG_OK) return status;
   made.threads = full->level == FG_NAIVE ? made.block_m * made.block_n : 256;
   made.tiles = tiles_of(&made, full);
@@ -68,6 +74,8 @@ fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan)
   /* A block on each multiprocessor, to begin with: so few blocks never come to lie on more. */
   int64_t most = full->sm_limit == 0 ? INT_MAX : full->sm_limit < gpu->sms ? full->sm_limit : gpu->sms;
   if (made.blocks == 0) made.blocks = (int)(made.tiles < most ? made.tiles : most);
+  if (made.blocks % made.cluster != 0)
+    return fg_fail(FG_BAD_PLAN, "plan.blocks is %d, which clusters of plan.cluster = %d do not fill", made.blocks, made.cluster);
   *plan = made;
   return FG_OK;
 }

@@ -181,8 +181,10 @@ typedef enum fg_level {
 
 /** For fg_problem::flags and fg_conversion::flags. */
 enum fg_flags {
-  FG_NO_SPLIT_K = 1, /**< fg_problem: a row's bits depend on that row alone, not on m, padding or plan */
-  FG_UE8M0 = 2       /**< fg_quantize: scales are powers of two, rounded up */
+  FG_NO_SPLIT_K = 1,      /**< fg_problem: a row's bits depend on that row alone, not on m, padding or plan */
+  FG_UE8M0 = 2,           /**< fg_quantize: scales are powers of two, rounded up */
+  FG_DEPENDENT_LAUNCH = 4 /**< fg_problem, in a CUDA context: blocks may be launched while what is before them in the stream still
+                               runs, and wait for its end themselves (programmatic dependent launch). Hopper; else ignored */
 };
 
 /** One call's work. */
@@ -204,7 +206,7 @@ typedef struct fg_problem {
   int sm_limit;               /**< use at most so many multiprocessors; 0: all. A CPU ignores it */
   int split_k;    /**< K in so many ranges, summed apart and then added in order (docs/numerics.md); at most the blocks
                                    of K count. 0: as the plan says, 1 in a CPU context. More than 1: FG_HOPPER */
-  unsigned flags; /**< FG_NO_SPLIT_K */
+  unsigned flags; /**< FG_NO_SPLIT_K, FG_DEPENDENT_LAUNCH */
   const struct fg_plan *plan; /**< of a GPU level, for experiments: finegemm_kernels.h. NULL: the library's own */
 } fg_problem;
 

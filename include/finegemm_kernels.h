@@ -46,6 +46,7 @@ typedef struct fg_plan {
   int block_m, block_n; /**< a block of threads has so many rows and columns of D at a time: a tile */
   int threads;          /**< of a block; follows from the level and the tile, and cannot be overridden */
   int blocks;           /**< of the grid: block i takes tiles i, i + blocks, ... With fg_problem::sm_limit at most that many */
+  int cluster;          /**< blocks of a cluster, which divides `blocks`; more than 1: Hopper */
   int split_k;          /**< ranges of K, as fg_problem::split_k */
   int64_t tiles;        /**< in all; follows from the problem */
 } fg_plan;

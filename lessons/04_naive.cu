@@ -1,11 +1,13 @@
 /* Level `naive`: a thread for each element of D, which walks along a row of A and a row of B.
  *
  * The plan's constants arrive as definitions: a block of threads has BLOCK_M x BLOCK_N elements, A_IS_E5M2 and B_IS_E5M2 are 0 or 1. */
+#include "dependent.cuh"
 #include "finish.cuh"
 #include "fp8.cuh"
 #include "runs.cuh"
 
 extern "C" __global__ void __launch_bounds__(BLOCK_M *BLOCK_N) naive(const __grid_constant__ struct fg_args args) {
+  wait_for_the_launch_before();
   long long row_tiles = (args.m + BLOCK_M - 1) / BLOCK_M, col_tiles = (args.n + BLOCK_N - 1) / BLOCK_N;
   long long matrices = args.kind == GROUPED_ROWS ? 1 : args.groups;
   for (long long tile = blockIdx.x; tile < row_tiles * col_tiles * matrices; tile += gridDim.x) {

@@ -2,6 +2,7 @@
  * thread keeps the sums of several rows and columns in registers.
  *
  * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, A_IS_E5M2 and B_IS_E5M2 are 0 or 1. */
+#include "dependent.cuh"
 #include "finish.cuh"
 #include "fp8.cuh"
 #include "runs.cuh"
@@ -70,6 +71,7 @@ __device__ static void multiply(const struct fg_args &args, union shared *shared
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) shared(const __grid_constant__ struct fg_args args) {
   __shared__ union shared memory;
+  wait_for_the_launch_before();
   long long row_tiles = (args.m + BLOCK_M - 1) / BLOCK_M, col_tiles = (args.n + BLOCK_N - 1) / BLOCK_N;
   long long matrices = args.kind == GROUPED_ROWS ? 1 : args.groups;
   for (long long tile = blockIdx.x; tile < row_tiles * col_tiles * matrices; tile += gridDim.x) {

@@ -331,6 +331,7 @@ static void sizes_and_enumerators(void) {
           "split_k is 2; with FG_NO_SPLIT_K");
   ACCEPTED(DENSE, (p->level = FG_HOPPER, p->split_k = 1, p->flags = FG_NO_SPLIT_K));
   ACCEPTED(DENSE, (p->level = FG_HOPPER, p->split_k = INT_MAX));
+  ACCEPTED(DENSE, p->flags = FG_DEPENDENT_LAUNCH); /* which a CPU has no use for */
   ACCEPTED(DENSE, (p->level = FG_REFERENCE, p->split_k = 1));
   REFUSED(DENSE, TO_ALL, p->d.type = FG_E4M3, FG_UNSUPPORTED, "d.type is FG_E4M3;");
   REFUSED(DENSE, TO_ALL, p->d.type = FG_E5M2, FG_UNSUPPORTED, "d.type is FG_E5M2;");

@@ -282,6 +282,60 @@ Test(host, a_launch_is_what_the_plan_says) {
   expect_nothing_left();
 }
 
+Test(host, a_launch_has_the_attributes_that_are_asked_for) {
+  use_stubs("h100,a100");
+  for (int device = 0; device < 2; device++) {
+    fg_context *context = context_on(device);
+    void *memory;
+    fg_problem problem = problem_in(context, &memory);
+    fg_plan wish = {.blocks = 6, .cluster = 2};
+    struct stub_launch launch;
+    cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    cr_assert(stub_launched(stub_launches() - 1, &launch));
+    cr_expect(launch.cluster[0] == 0 && !launch.programmatic);
+    problem.flags = FG_DEPENDENT_LAUNCH;
+    cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    cr_assert(stub_launched(stub_launches() - 1, &launch));
+    cr_expect_eq(launch.programmatic, device == 0, "on an H100 alone");
+    problem.plan = &wish;
+    cr_assert_eq(fg_gemm(context, &problem), device == 0 ? FG_OK : FG_BAD_PLAN, "%s", fg_message());
+    cr_assert(stub_launched(stub_launches() - 1, &launch));
+    if (device == 0) cr_expect(launch.cluster[0] == 2 && launch.cluster[1] == 1 && launch.grid[0] == 6 && launch.programmatic);
+    cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+    fg_context_destroy(context);
+  }
+  expect_nothing_left();
+}
+
+Test(host, a_log_has_every_plan_and_kernel) {
+  use_stubs("h100");
+  char path[] = "/var/tmp/finegemm-log-XXXXXX", text[4096] = "";
+  int file = mkstemp(path);
+  cr_assert_geq(file, 0);
+  setenv("FG_LOG", path, 1);
+  fg_context *context = context_on(0);
+  void *memory;
+  fg_problem problem = problem_in(context, &memory);
+  for (int i = 0; i < 2; i++) cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  cr_assert_gt(read(file, text, sizeof text - 1), 0);
+  close(file);
+  unlink(path);
+  const char *plan =
+      strstr(text, "plan: dense, groups 1, m 100, n 200, k 300: shared, tiles of 64 x 64, 8 in all; 8 blocks of 256 threads");
+  cr_assert_not_null(plan, "%s", text);
+  cr_expect(strstr(plan + 1, "plan: dense") != NULL, "%s", text);
+  const char *kernel = strstr(text, "kernel: lessons/05_shared.cu for sm_90a, BLOCK_M=64");
+  cr_assert_not_null(kernel, "%s", text);
+  cr_expect_null(strstr(kernel + 1, "kernel: "), "loaded once: %s", text);
+  setenv("FG_LOG", "/nowhere/log", 1);
+  context = context_on(0);
+  cr_expect_eq(fg_prepare(context, &problem), FG_OK, "a log that cannot be written is no log");
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
 Test(host, a_refused_call_reaches_no_driver) {
   use_stubs("h100");
   fg_context *context = context_on(0);

@@ -98,7 +98,8 @@ Test(plan, can_be_overridden_and_is_checked) {
       {FG_SHARED, {.block_n = -16}, "plan.block_n is -16"}, {FG_NAIVE, {.block_m = 64, .block_n = 64}, "block_m * plan.block_n"},
       {FG_NAIVE, {.block_m = 1, .block_n = 5}, "32"},       {FG_SHARED, {.split_k = 2}, "plan.split_k is 2"},
       {FG_SHARED, {.blocks = -1}, "plan.blocks is -1"},     {FG_SHARED, {.threads = 128}, "plan.threads is 128"},
-      {FG_SHARED, {.tiles = 5}, "plan.tiles is 5"},
+      {FG_SHARED, {.tiles = 5}, "plan.tiles is 5"},         {FG_SHARED, {.cluster = -1}, "plan.cluster is -1"},
+      {FG_SHARED, {.cluster = 9}, "plan.cluster is 9"},     {FG_SHARED, {.blocks = 7, .cluster = 2}, "plan.blocks is 7"},
   };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     problem.level = bad[i].level;
@@ -108,6 +109,13 @@ Test(plan, can_be_overridden_and_is_checked) {
     cr_assert(strstr(fg_message(), bad[i].says), "%s, but it must say %s", fg_message(), bad[i].says);
     cr_assert_eq(memcmp(&made, &plan, sizeof plan), 0, "nothing is written");
   }
+  fg_gpu older = {.arch = "sm_80", .sms = 108};
+  fg_plan clusters = {.blocks = 8, .cluster = 4};
+  problem.level = FG_SHARED, problem.plan = &clusters;
+  cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_OK, "%s", fg_message());
+  cr_assert_eq(plan.cluster, 4);
+  cr_assert_eq(fg_plan_make(&older, &problem, &plan), FG_BAD_PLAN);
+  cr_assert(strstr(fg_message(), "plan.cluster is 4"));
   problem.level = FG_SHARED, problem.plan = &wish, problem.sm_limit = 6;
   cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_BAD_PLAN);
   cr_assert(strstr(fg_message(), "sm_limit = 6"));
