@@ -30,7 +30,9 @@ __device__ inline void group_range(const struct fg_args &args, long long g, long
   long long value = group_value(args, g), aligned = (previous + args.group_align - 1) / args.group_align * args.group_align;
   bool is_empty = args.group_by == BY_COUNTS ? value <= 0 : args.group_by == BY_ENDS && value <= previous;
   *begin = args.group_by == BY_OFFSETS ? value : aligned;
-  *end = args.group_by == BY_OFFSETS ? group_value(args, g + 1) : args.group_by == BY_COUNTS ? aligned + value : value;
+  *end = args.group_by == BY_OFFSETS  ? group_value(args, g + 1)
+         : args.group_by == BY_COUNTS ? aligned + clamp(value, 0, limit)
+                                      : value;
   if (is_empty) *begin = *end = previous;
   *begin = clamp(*begin, previous, limit);
   *end = clamp(*end, *begin, limit);
