@@ -241,10 +241,11 @@ FG_API void fg_context_destroy(fg_context *context);
 /**
  * D = C + A Bᵀ. Reads the operands, writes D.
  *
- * In a CPU context it blocks until D is written, runs on up to fg_context_options::threads threads, and allocates work space
- * (FG_BLAS: under 8 MB for each thread). In a CUDA context pointers are to memory that the device reaches, and the work is put on
- * `stream`; the first call for a level, types and tile loads its kernel, compiled if it is in no cache (which blocks), and every
- * later one neither blocks nor allocates. Values in device memory are not looked at: groups out of range are cut to what there is.
+ * In a CPU context it blocks until D is written, runs on up to fg_context_options::threads threads, allocates work space
+ * (FG_BLAS: under 8 MB for each thread), and takes up to 256 KB of the calling thread's stack. In a CUDA context pointers are to
+ * memory that the device reaches, and the work is put on `stream`; the first call for a level, types and tile loads its kernel,
+ * compiled if it is in no cache (which blocks), and every later one neither blocks nor allocates. Values in device memory are not
+ * looked at: groups out of range are cut to what there is.
  * @return FG_OK; FG_NULL_POINTER, FG_BAD_SIZE, FG_BAD_ENUM, FG_BAD_STRIDE, FG_MISALIGNED, FG_OVERLAP, FG_BAD_SCALE,
  *         FG_BAD_GROUPS, FG_BAD_PLAN: the problem; FG_UNSUPPORTED: the level cannot run here, a stream in a CPU context, FP8
  *         output or d.scale; FG_OUT_OF_MEMORY. In a CUDA context also FG_BAD_MEMORY: a pointer; FG_NOT_PREPARED;
@@ -315,7 +316,7 @@ FG_API fg_status fg_convert(fg_context *context, const fg_conversion *conversion
 
 /** How one step, a `wgmma` with k = 32, came to one output. Terms are multiples of 2^(exponent - 13), cut toward zero. */
 typedef struct fg_mma_step {
-  float product[32]; /**< a b, exact */
+  float product[32]; /**< a b, exact; NaN is 0x7FFFFFFF */
   int32_t term[32];  /**< of the products */
   float c;           /**< the accumulator before the step */
   int32_t c_term;
@@ -326,10 +327,10 @@ typedef struct fg_mma_step {
 
 /**
  * d = c + a · b as the tensor core's FP8 path gives it, in ceil(k / 32) steps of which each continues the one before; what is
- * missing from the last counts as zero. a [k] and b [k] are FP8 codes, c is any FP32; a step gives NaN as 0x7FFFFFFF. With k = 0
- * there is no step, and d is c as it is. `steps` [ceil(k / 32)] gets every intermediate; NULL: none. Source: measured on an H100;
- * docs/numerics.md has the definition, docs/tensor_core.md how it was checked. This goes one step after another, and knows no
- * scales: the level FG_HOPPER is what multiplies matrices.
+ * missing from the last counts as zero. a [k] and b [k] are FP8 codes (FG_DEFAULT_TYPE: E4M3), c is any FP32; a step gives NaN as
+ * 0x7FFFFFFF. With k = 0 there is no step, and d is c as it is. `steps` [ceil(k / 32)] gets every intermediate; NULL: none. Source:
+ * measured on an H100; docs/numerics.md has the definition, docs/tensor_core.md how it was checked. This goes one step after
+ * another, and knows no scales: the level FG_HOPPER is what multiplies matrices.
  * @return FG_OK; FG_BAD_ENUM: a_type or b_type; FG_BAD_SIZE: k; FG_NULL_POINTER: a, b or d.
  */
 FG_API fg_status fg_mma(fg_type a_type, const void *a, fg_type b_type, const void *b, int64_t k, float c, float *d,

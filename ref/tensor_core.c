@@ -4,6 +4,7 @@
 #include "fp8.h"
 #include "mma.h"
 
+#include <math.h>
 #include <string.h>
 
 float fg_mma_dot(fg_type a_type, const uint8_t *a, fg_type b_type, const uint8_t *b, int64_t k, float c, fg_mma_step *steps) {
@@ -20,7 +21,10 @@ float fg_mma_dot(fg_type a_type, const uint8_t *a, fg_type b_type, const uint8_t
       fg_mma_step *step = &steps[k0 / FG_MMA_K];
       *step = (fg_mma_step){.c = c, .c_term = trace.term[FG_MMA_K], .exponent = trace.exponent, .sum = trace.sum, .d = d};
       memcpy(step->term, trace.term, sizeof step->term);
-      for (int i = 0; i < FG_MMA_K; i++) step->product[i] = a_values[a_codes[i]] * b_values[b_codes[i]];
+      for (int i = 0; i < FG_MMA_K; i++) {
+        float product = a_values[a_codes[i]] * b_values[b_codes[i]];
+        step->product[i] = isnan(product) ? fg_float_of(0x7FFFFFFFu) : product; /* processors make different NaN */
+      }
     }
     c = d;
   }

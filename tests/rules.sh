@@ -43,6 +43,12 @@ rule 'a comparison with a bound is !(error <= bound), so that NaN fails' \
   "$(lines 'if *\([^;{]*(err|error|diff|difference|deviation)s?\b(\[[^]]*\])?\)? *>=? ' tests bench | grep -vE '!\(')"
 rule 'no path of one machine stands in the tree' \
   "$(files | xargs -d '\n' grep -nIE '(^|[^[:alnum:]_.~/}])/(ho''me|wo''rk|ro''ot|tm''p)/' 2>/dev/null)"
+test_name='`[a-z0-9_]+::[a-z0-9_]+`'
+rule 'every `suite::name` of a page is a test (`fg_type::member` is C, `finegemm::target` is CMake)' \
+  "$(files | grep '\.md$' | xargs -d '\n' grep -nHoE "$test_name" | grep -vE ':`(finegemm|fg_[a-z0-9_]+)::' | while IFS=: read -r page line suite _ name; do
+    grep -qE "Test\(${suite#\`}, ${name%\`}[,)]" tests/*.c || echo "$page:$line: $suite::$name"
+  done)"
+rule 'every lesson names the test that catches its trap' "$(grep -LE "$test_name" lessons/[0-9]*.md)"
 version=$(sed -n 's/^project(finegemm VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 rule 'the header and CMake name one version' \
   "$(awk -v is="$version" '/^#define FG_VERSION_/ { has = has (has ? "." : "") $3 } END { if (has != is) print has " and " is }' include/finegemm.h)"

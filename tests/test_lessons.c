@@ -3,7 +3,6 @@
 #include <criterion/criterion.h>
 #include <glob.h>
 #include <math.h>
-#include <regex.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,45 +129,6 @@ static void refuses(const char *name) {
 }
 
 Test(lessons, refuse_what_they_do_not_know) { for_each_lesson(refuses); }
-
-/* Every `suite::name` in the pages is a test of this tree. */
-static void names_tests_that_exist(const char *page_path) {
-  char *page = read_file(page_path);
-  regex_t pattern;
-  regmatch_t match[3];
-  int tests = 0;
-  cr_assert_eq(regcomp(&pattern, "`([a-z0-9_]+)::([a-z0-9_]+)`", REG_EXTENDED), 0);
-  for (const char *at = page; regexec(&pattern, at, 3, match, 0) == 0; at += match[0].rm_eo, tests++) {
-    char definition[256];
-    snprintf(definition, sizeof definition, "Test(%.*s, %.*s", (int)(match[1].rm_eo - match[1].rm_so), at + match[1].rm_so,
-             (int)(match[2].rm_eo - match[2].rm_so), at + match[2].rm_so);
-    glob_t files;
-    int found = 0;
-    cr_assert_eq(glob(path_of("%s/tests/test_*.c", FG_SOURCE_DIR), 0, NULL, &files), 0);
-    for (size_t i = 0; i < files.gl_pathc && !found; i++) {
-      char *source = read_file(files.gl_pathv[i]);
-      const char *there = strstr(source, definition);
-      found = there && (there[strlen(definition)] == ')' || there[strlen(definition)] == ',');
-      free(source);
-    }
-    globfree(&files);
-    cr_expect(found, "%s names a test that is not there: %s)", page_path, definition);
-  }
-  cr_expect(tests > 0, "%s names no test", page_path);
-  regfree(&pattern);
-  free(page);
-}
-
-static void lesson_names_tests_that_exist(const char *name) {
-  char path[PATH_BYTES];
-  snprintf(path, sizeof path, "%s/lessons/%s.md", FG_SOURCE_DIR, name);
-  names_tests_that_exist(path);
-}
-
-Test(lessons, pages_name_tests_that_exist) {
-  for_each_lesson(lesson_names_tests_that_exist);
-  names_tests_that_exist(FG_SOURCE_DIR "/docs/numerics.md");
-}
 
 /* A block of columns of what a lesson prints for its picture; two empty lines end a block. */
 static int read_block(const char *text, int block, int columns, double table[ROWS][COLUMNS]) {

@@ -108,7 +108,7 @@ static const char *products_are_wrong(const struct dot *dot, int64_t s) {
   const fg_mma_step *step = &dot->step[s];
   for (int i = 0; i < STEP; i++) {
     double product = product_of(dot, s * STEP + i), got = (double)step->product[i];
-    if (!(got == product || (isnan(got) && isnan(product)))) return "a product is not a b";
+    if (isnan(product) ? bits_of(step->product[i]) != 0x7FFFFFFFu : !(got == product)) return "a product is not a b";
   }
   return NULL;
 }
