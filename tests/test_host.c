@@ -5,6 +5,7 @@
 #include "args.h"
 #include "cuda_stub.h"
 #include "driver.h"
+#include "tensor_map.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -416,6 +417,67 @@ Test(host, only_what_is_prepared_can_be_captured) {
   cr_expect_eq(fg_memory_free(context, memory), FG_OK);
   fg_context_destroy(context);
   expect_nothing_left();
+}
+
+/* --- Tensor maps */
+
+/* Sizes, strides in bytes and box as the stand-in keeps them. */
+static void expect_map(const CUtensorMap *map, const uint64_t *sizes, const uint64_t *strides, const uint32_t *box) {
+  uint64_t words[16];
+  memcpy(words, map, sizeof words);
+  cr_expect_eq(words[0], 3, "always of rank 3");
+  for (int i = 0; i < 3; i++) cr_expect_eq(words[3 + i], sizes[i], "size %d is %llu", i, (unsigned long long)words[3 + i]);
+  for (int i = 0; i < 2; i++) cr_expect_eq(words[8 + i], strides[i], "stride %d is %llu", i, (unsigned long long)words[8 + i]);
+  for (int i = 0; i < 3; i++) cr_expect_eq((uint32_t)(words[12 + i / 2] >> 32 * (i % 2)), box[i]);
+}
+
+Test(host, tensor_maps_keep_matrices_apart) {
+  use_stubs("h100");
+  const struct fg_driver *driver = fg_driver();
+  static _Alignas(128) CUtensorMap map;
+  static _Alignas(128) char data[256];
+  const struct fg_tensor good = {.name = "a",
+                                 .data = data,
+                                 .type = FG_E4M3,
+                                 .matrices = 5,
+                                 .rows = 70,
+                                 .cols = 1000,
+                                 .stride = 80000,
+                                 .ld = 1008,
+                                 .box_rows = 64,
+                                 .box_cols = 128,
+                                 .swizzle_bytes = 128};
+  cr_assert_eq(fg_tensor_map(driver, &good, &map), FG_OK, "%s", fg_message());
+  expect_map(&map, (uint64_t[]){1000, 70, 5}, (uint64_t[]){1008, 80000}, (uint32_t[]){128, 64, 1});
+  struct fg_tensor tensor = good;
+  tensor.type = FG_BF16, tensor.box_cols = 64;
+  cr_assert_eq(fg_tensor_map(driver, &tensor, &map), FG_OK, "%s", fg_message());
+  expect_map(&map, (uint64_t[]){1000, 70, 5}, (uint64_t[]){2016, 160000}, (uint32_t[]){64, 64, 1});
+  tensor = good;
+  tensor.rows = 1, tensor.ld = -7; /* not looked at */
+  cr_assert_eq(fg_tensor_map(driver, &tensor, &map), FG_OK, "%s", fg_message());
+  expect_map(&map, (uint64_t[]){1000, 1, 5}, (uint64_t[]){1008, 80000}, (uint32_t[]){128, 64, 1});
+  tensor.matrices = 1, tensor.stride = -7;
+  cr_assert_eq(fg_tensor_map(driver, &tensor, &map), FG_OK, "%s", fg_message());
+  expect_map(&map, (uint64_t[]){1000, 1, 1}, (uint64_t[]){1008, 1008}, (uint32_t[]){128, 64, 1});
+
+#define REFUSED_MAP(change, says)                                                                                                \
+  do {                                                                                                                           \
+    tensor = good;                                                                                                               \
+    change;                                                                                                                      \
+    cr_expect_eq(fg_tensor_map(driver, &tensor, &map), FG_UNSUPPORTED, #change);                                                 \
+    cr_expect(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);                                         \
+  } while (0)
+  REFUSED_MAP(tensor.data = data + 8, "a.data is");
+  REFUSED_MAP(tensor.ld = 1000, "a.ld is 1000 bytes");
+  REFUSED_MAP(tensor.stride = 79992, "a.stride is 79992 bytes");
+  REFUSED_MAP(tensor.ld = INT64_C(1) << 40, "a.ld is 1099511627776 bytes");
+  REFUSED_MAP(tensor.rows = (INT64_C(1) << 32) + 1, "a has 4294967297 rows");
+  REFUSED_MAP(tensor.cols = 0, "a has 0 columns");
+  REFUSED_MAP(tensor.matrices = 0, "a has 0 matrices");
+  tensor = good;
+  tensor.box_rows = 257;
+  cr_expect_eq(fg_tensor_map(driver, &tensor, &map), FG_DRIVER_ERROR, "%s", fg_message());
 }
 
 /* --- Threads */
