@@ -75,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) shared(const __grid_con
   long long row_tiles = (args.m + BLOCK_M - 1) / BLOCK_M, col_tiles = (args.n + BLOCK_N - 1) / BLOCK_N;
   long long matrices = args.kind == GROUPED_ROWS ? 1 : args.groups;
   for (long long tile = blockIdx.x; tile < row_tiles * col_tiles * matrices; tile += gridDim.x) {
-    long long matrix = tile / (row_tiles * col_tiles), row = tile / col_tiles % row_tiles * BLOCK_M;
+    long long row_tile = tile / col_tiles, matrix = row_tile / row_tiles, row = row_tile % row_tiles * BLOCK_M;
     long long end = row + BLOCK_M < args.m ? row + BLOCK_M : args.m;
     while (row < end) { /* a tile's rows may be of several groups */
       struct run run = find_run(args, matrix, row, end);

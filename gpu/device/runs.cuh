@@ -47,34 +47,28 @@ __device__ inline struct run find_run(const struct fg_args &args, long long matr
       run.group = -1;
     else if (count < row_limit)
       run.end = count;
-  } else if (args.kind == GROUPED_K) {
-    long long begin = 0, end = 0;
-    FG_UNROLL(1)
-    for (long long g = 0; g <= matrix; g++) {
-      run.first_block += blocks_of(end - begin);
-      group_range(args, g, end, args.k, &begin, &end);
-    }
-    run.k0 = begin, run.k = end - begin;
   } else if (args.kind == GROUPED_ROWS && args.group_by == BY_INDEX) {
     run.group = group_value(args, row);
     FG_UNROLL(1)
     for (run.end = row + 1; run.end < row_limit && group_value(args, run.end) == run.group;) run.end++;
     if (run.group >= args.groups) run.group = -1;
-  } else if (args.kind == GROUPED_ROWS) {
-    long long begin = 0, end = 0;
-    run.group = -1;
+  } else if (args.kind == GROUPED_ROWS || args.kind == GROUPED_K) {
+    bool is_along_k = args.kind == GROUPED_K;
+    long long begin = 0, end = 0, blocks = 0, g = 0;
     FG_UNROLL(1)
-    for (long long g = 0; g < args.groups && run.group < 0; g++) {
-      group_range(args, g, end, args.m, &begin, &end);
-      if (begin >= row_limit) break;
-      if (begin > row) { /* rows of no group before it */
-        run.end = begin;
-        break;
-      }
-      if (row < end) {
-        run.group = g;
-        if (end < row_limit) run.end = end;
-      }
+    for (; g < args.groups; g++) {
+      blocks += blocks_of(end - begin);
+      group_range(args, g, end, is_along_k ? args.k : args.m, &begin, &end);
+      if (is_along_k ? g == matrix : row < end) break;
+    }
+    if (is_along_k) {
+      run.k0 = begin, run.k = end - begin, run.first_block = blocks;
+    } else if (g == args.groups || begin > row) { /* rows of no group, behind all or before this one */
+      run.group = -1;
+      if (g < args.groups && begin < row_limit) run.end = begin;
+    } else {
+      run.group = g;
+      if (end < row_limit) run.end = end;
     }
   }
   return run;
