@@ -56,13 +56,14 @@ static void print(const fg_gpu *gpu, const fg_problem *problem, const fg_plan *p
   row(table, "blocks", text("%d", plan->blocks),
       text("of the grid: %.3g on each multiprocessor, %.3g tiles each", (double)plan->blocks / (double)gpu->sms,
            plan->blocks ? (double)plan->tiles / (double)plan->blocks : 0));
+  row(table, "cluster", text("%d", plan->cluster), "blocks that are launched together");
   row(table, "split_k", text("%d", plan->split_k), "ranges of K, summed apart");
   table_print(table);
 }
 
 static enum outcome run(const struct command *command, int argc, const char **argv) {
   const char *m = NULL, *n = NULL, *k = NULL, *kind = NULL, *groups = NULL, *expected_m = NULL, *a_type = NULL, *b_type = NULL;
-  const char *level = NULL, *sm_limit = NULL, *split_k = NULL, *block_m = NULL, *block_n = NULL, *blocks = NULL;
+  const char *level = NULL, *sm_limit = NULL, *split_k = NULL, *block_m = NULL, *block_n = NULL, *blocks = NULL, *cluster = NULL;
   struct gpu_choice choice = {0};
   int gpus = 0, no_split_k = 0, json = 0;
   struct poptOption options[] = {
@@ -82,6 +83,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
       {"block-m", '\0', POPT_ARG_STRING, &block_m, 0, "instead of what the plan says", "N"},
       {"block-n", '\0', POPT_ARG_STRING, &block_n, 0, "likewise", "N"},
       {"blocks", '\0', POPT_ARG_STRING, &blocks, 0, "likewise", "N"},
+      {"cluster", '\0', POPT_ARG_STRING, &cluster, 0, "likewise", "N"},
       OPTION_GPU(choice),
       {"gpus", '\0', POPT_ARG_NONE, &gpus, 0, "list the GPUs that are known, and nothing else", NULL},
       OPTION_JSON(json),
@@ -90,7 +92,8 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   if (gpus) return list_gpus(json);
   fg_plan plan, wish = {.block_m = override_option("--block-m", block_m),
                         .block_n = override_option("--block-n", block_n),
-                        .blocks = override_option("--blocks", blocks)};
+                        .blocks = override_option("--blocks", blocks),
+                        .cluster = override_option("--cluster", cluster)};
   fg_problem problem = {.kind = kind_option("--kind", kind),
                         .m = size_option("--m", m),
                         .n = size_option("--n", n),
@@ -108,11 +111,12 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   fg_gpu gpu = gpu_option(&choice);
   require(fg_plan_make(&gpu, &problem, &plan), "");
   if (json)
-    json_print(json_pack("{so s{ss sI sI sI sI ss ss si} s{ss si si si sI si si}}", "gpu", json_gpu(&gpu), "problem", "kind",
+    json_print(json_pack("{so s{ss sI sI sI sI ss ss si} s{ss si si si sI si si si}}", "gpu", json_gpu(&gpu), "problem", "kind",
                          kind_name(problem.kind), "m", problem.m, "n", problem.n, "k", problem.k, "groups", problem.groups,
                          "a_type", type_name(problem.a.type), "b_type", type_name(problem.b.type), "sm_limit", problem.sm_limit,
                          "plan", "level", level_name(plan.level), "block_m", plan.block_m, "block_n", plan.block_n, "threads",
-                         plan.threads, "tiles", plan.tiles, "blocks", plan.blocks, "split_k", plan.split_k));
+                         plan.threads, "tiles", plan.tiles, "blocks", plan.blocks, "cluster", plan.cluster, "split_k",
+                         plan.split_k));
   else
     print(&gpu, &problem, &plan);
   return DONE;

@@ -430,6 +430,7 @@ static const struct refusal {
     {"finegemm plan --m 1 --n 1 --k 1 --block-m 0", 2, "--block-m is '0'"},
     {"finegemm plan --m 1 --n 1 --k 1 --block-n -64", 2, "--block-n is '-64'"},
     {"finegemm plan --m 1 --n 1 --k 1 --blocks many", 2, "--blocks is 'many'"},
+    {"finegemm plan --m 1 --n 1 --k 1 --cluster 0", 2, "--cluster is '0'; it must be from 1"},
     {"finegemm plan --m 1 --n 1 --k 1 --gpu H1000", 2, "--gpu is 'H1000'; 'finegemm plan --gpus' lists"},
     {"finegemm plan --m 1 --n 1 --k 1 --gpu H20 --arch sm_90a", 2, "--arch is 'sm_90a', but --gpu says which GPU"},
     {"finegemm plan --m 1 --n 1 --k 1 --arch hopper", 2, "--arch is 'hopper'; it must be as the compiler names it"},
@@ -443,6 +444,8 @@ static const struct refusal {
     {"finegemm plan --m 1 --n 1 --k 1 --split-k 2 --no-split-k", 5, "FG_BAD_SIZE: split_k is 2"},
     {"finegemm plan --m 1 --n 1 --k 1 --block-m 7", 5, "FG_BAD_PLAN: plan.block_m is 7"},
     {"finegemm plan --m 1 --n 1 --k 1 --block-n 4096", 5, "FG_BAD_PLAN: plan.block_n is 4096"},
+    {"finegemm plan --m 1 --n 1 --k 1 --cluster 2 --gpu A100", 5, "FG_BAD_PLAN: plan.cluster is 2"},
+    {"finegemm plan --m 1 --n 1 --k 1 --cluster 2 --blocks 3", 5, "FG_BAD_PLAN: plan.blocks is 3, which clusters"},
     {"finegemm plan --m 1 --n 1 --k 1 --blocks 4 --sm-limit 3", 5, "FG_BAD_PLAN: plan.blocks is 4, more than sm_limit = 3"},
 
     {"finegemm precompile now", 2, "'now' is one argument too many"},
@@ -943,6 +946,7 @@ Test(cli, hopper_from_files, .timeout = 600) {
       snprintf(line, sizeof line, "finegemm explain --json --products --row %d --col %d %s", (int)i, (int)j, p.options);
       json_t *json = json_from(line, 0);
       cr_assert(strcmp(string_in(json, "bits"), bits) == 0, "%s: %s, not %s", line, string_in(json, "bits"), bits);
+      cr_assert(json_is_null(json_object_get(json, "nan")) == !isnan(hopper_element(&p, i, j)), "%s", line);
       check_explanation(json, &p, i, j);
     }
   }
@@ -973,6 +977,7 @@ Test(cli, explain_as_text) {
                 strstr(out, "in one chain through the tensor core   64    -64\n"),
             "%s", out);
   cr_expect(!strstr(out, "In the tensor core"), "no steps of so long a K: %s", out);
+  cr_expect(strstr(out, "by scale times lost:\n") && strstr(out, "\nOnly one chain is off.\n"), "%s", out);
 
   /* Nothing to add up; and what is not finite, which has no error to take apart. */
   const struct piece none[] = {{"a", "F8_E4M3", "1,0", sixteenths, 0}, {"a_scale_inv", "F32", "1", &one, 4}};
@@ -983,6 +988,83 @@ Test(cli, explain_as_text) {
   write_safetensors("in.safetensors", pieces, 2, 0);
   out = run_well("finegemm explain --a in.safetensors:a --b in.safetensors:a");
   cr_expect(strstr(out, "F32 0x7FFFFFFF") && !strstr(out, "of which") && !strstr(out, "-nan"), "%s", out);
+  cr_expect(strstr(out, "\nIn 2 steps of 32 the result is not finite: ") && strstr(out, "\nD is NaN. k 77: a is NaN (0x7F)\n"), "%s", out);
+
+  /* D and the exact value, which may be the same, are shown alike: 3.537109375 has more digits than FP32 needs. */
+  static const uint8_t one_code = 0x38;
+  const float scale = 3.537109375f;
+  const struct piece digits[] = {{"a", "F8_E4M3", "1,1", &one_code, 1}, {"a_scale_inv", "F32", "1", &scale, 4},
+                                 {"b", "F8_E4M3", "1,1", &one_code, 1}, {"b_scale_inv", "F32", "1", &one, 4}};
+  write_safetensors("in.safetensors", digits, 4, 0);
+  out = run_well("finegemm explain --a in.safetensors:a --b in.safetensors:b");
+  cr_expect(strstr(out, "\nD      3.537109375  F32") && strstr(out, "\nexact  3.537109375 "), "%s", out);
+}
+
+/* What explain calls the first NaN on the way to D. All products but the given ones are 1 (e4m3) or 0.25 (e5m2), all scales 1 but the
+ * first of A. */
+struct nan_case {
+  bool is_e5m2;
+  struct {
+    int k;
+    uint8_t a, b;
+  } code[2]; /* a 0: not given */
+  float first_scale, c;
+  const char *option, *at;
+  int index;
+  const char *rule, *words;
+};
+
+Test(cli, explain_names_the_first_nan) {
+  enum { LENGTH = 300, BLOCKS = 3 };
+  const char *operand = "NaN operand", *times = "infinity times 0", *minus = "infinity minus infinity";
+  const struct nan_case cases[] = {
+      {0, {{5, 0x7F, 0x38}}, 1, 0, "", "k", 5, operand, "k 5: a is NaN (0x7F)"},
+      {0, {{31, 0x38, 0xFF}}, 1, 0, "", "k", 31, operand, "k 31: b is NaN (0xFF)"},
+      {0, {{5, 0xFF, 0x7F}, {200, 0x7F, 0x38}}, 1, NAN, "", "k", 5, operand, "k 5: a is NaN (0xFF)"},
+      {1, {{299, 0x7C, 0x7E}}, 1, 0, "", "k", 299, operand, "k 299: b is NaN (0x7E)"},
+      {1, {{130, 0x7C, 0x80}}, 1, 0, "", "k", 130, times, "k 130: a is inf (0x7C), b is -0 (0x80): infinity times 0"},
+      {1, {{3, 0x7C, 0x3C}, {9, 0xFC, 0x3C}}, 1, 0, "", "k", 9, minus, "k 9: a b is -inf, at k 3 it is inf: infinity minus infinity"},
+      {1, {{3, 0xFC, 0x3C}, {40, 0x7C, 0x3C}}, 1, 0, "", "k", 40, minus, "k 40: a b is inf, the accumulator is -inf: infinity minus infinity"},
+      {1, {{3, 0x7C, 0x3C}}, 0, 0, "", "block", 0, times, "block 0: the scale is 0, the dot inf: infinity times 0"},
+      {1, {{3, 0x7C, 0x3C}, {140, 0xFC, 0x3C}}, 1, 0, "", "block", 1, minus, "block 1: scale times dot is -inf, the sum before it inf: infinity minus infinity"},
+      {1, {{3, 0x7C, 0x3C}, {290, 0xFC, 0x3C}}, 1, 0, "--split-k 2", "range", 1, minus, "range 1: its sum is -inf, that of the ranges before it inf: infinity minus infinity"},
+      {0, {{0}}, 1, NAN, "", "c", 0, operand, "C is NaN"},
+      {1, {{3, 0x7C, 0x3C}}, 1, -INFINITY, "", "c", 0, minus, "C is -inf, the sum inf: infinity minus infinity"},
+      {1, {{3, 0x7C, 0x3C}}, 1, INFINITY, "--split-k 3", NULL, 0, NULL, NULL}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const struct nan_case *is = &cases[i];
+    uint8_t a[LENGTH], b[LENGTH];
+    const float a_scale[BLOCKS] = {is->first_scale, 1, 1}, b_scale = 1;
+    memset(a, 0x38, LENGTH);
+    memset(b, 0x38, LENGTH);
+    for (int code = 0; code < 2 && is->code[code].a; code++) {
+      a[is->code[code].k] = is->code[code].a;
+      b[is->code[code].k] = is->code[code].b;
+    }
+    const char *type = is->is_e5m2 ? "F8_E5M2" : "F8_E4M3";
+    const struct piece pieces[] = {{"a", type, "1,300", a, LENGTH},
+                                   {"a_scale_inv", "F32", "1,3", a_scale, sizeof a_scale},
+                                   {"b", type, "1,300", b, LENGTH},
+                                   {"b_scale_inv", "F32", "1", &b_scale, 4},
+                                   {"c", "F32", "1,1", &is->c, 4}};
+    write_safetensors("in.safetensors", pieces, 5, 0);
+    char line[256], said[256];
+    snprintf(line, sizeof line, "finegemm explain --a in.safetensors:a --b in.safetensors:b --c in.safetensors:c %s", is->option);
+    const char *out = run_well(line);
+    snprintf(said, sizeof said, "\nD is NaN. %s\n", is->words ? is->words : "");
+    cr_expect(is->words ? strstr(out, said) != NULL : !strstr(out, "D is NaN"), "case %zu: %s", i, out);
+    strcat(line, " --json");
+    json_t *nan = json_object_get(json_from(line, 0), "nan");
+    if (!is->words) {
+      cr_expect(json_is_null(nan));
+      continue;
+    }
+    cr_assert(json_is_object(nan), "case %zu", i);
+    cr_expect_str_eq(string_in(nan, "at"), is->at);
+    cr_expect_eq(integer_in(nan, "index"), is->index);
+    cr_expect_str_eq(string_in(nan, "rule"), is->rule);
+    cr_expect_str_eq(string_in(nan, "words"), is->words);
+  }
 }
 
 /* Floats are quantised on load as fg_quantize() does it, whatever the file's order and alignment. */
@@ -1383,20 +1465,23 @@ Test(cli, plan_is_the_librarys) {
     json_t *listed = json_array_get(gpus, (size_t)i / 2);
     cr_expect(strcmp(string_in(listed, "name"), gpu->name) == 0 && integer_in(listed, "sms") == gpu->sms);
     fg_plan plan, wish = {.block_m = i % 2 ? 32 : 0, .block_n = i % 3 ? 16 : 0, .blocks = i % 5};
+    wish.cluster = strcmp(gpu->arch, "sm_90a") == 0 && wish.blocks ? wish.blocks : 0; /* one cluster */
     fg_problem problem = {.kind = (fg_kind)(i % 5), .m = 1000 * i, .n = 777, .k = 300, .groups = 3, .plan = &wish};
     problem.level = i % 4 < 2 ? FG_SHARED : FG_NAIVE;
     problem.sm_limit = i % 7 ? 0 : 50;
     cr_assert(fg_plan_make(gpu, &problem, &plan) == FG_OK, "%s", fg_message());
-    char line[512], blocks[32] = "";
+    char line[512], blocks[32] = "", cluster[32] = "";
     if (wish.blocks) snprintf(blocks, sizeof blocks, "--blocks %d", wish.blocks);
-    snprintf(line, sizeof line, "finegemm plan --gpu '%s' --kind %s %s --m %d --n 777 --k 300 --level %s %s %s %s %s --json",
+    if (wish.cluster) snprintf(cluster, sizeof cluster, "--cluster %d", wish.cluster);
+    snprintf(line, sizeof line, "finegemm plan --gpu '%s' --kind %s %s --m %d --n 777 --k 300 --level %s %s %s %s %s %s --json",
              gpu->name, kinds[i % 5], i % 5 ? "--groups 3" : "", 1000 * i, i % 4 < 2 ? "shared" : "naive",
-             i % 2 ? "--block-m 32" : "", i % 3 ? "--block-n 16" : "", blocks, i % 7 ? "" : "--sm-limit 50");
+             i % 2 ? "--block-m 32" : "", i % 3 ? "--block-n 16" : "", blocks, cluster, i % 7 ? "" : "--sm-limit 50");
     json_t *told = json_object_get(json_from(line, 0), "plan");
     cr_expect_str_eq(string_in(told, "level"), i % 4 < 2 ? "shared" : "naive");
     cr_expect(integer_in(told, "block_m") == plan.block_m && integer_in(told, "block_n") == plan.block_n, "%s", line);
     cr_expect(integer_in(told, "threads") == plan.threads && integer_in(told, "tiles") == plan.tiles, "%s", line);
-    cr_expect(integer_in(told, "blocks") == plan.blocks && integer_in(told, "split_k") == plan.split_k, "%s", line);
+    cr_expect(integer_in(told, "blocks") == plan.blocks && integer_in(told, "cluster") == plan.cluster, "%s", line);
+    cr_expect(integer_in(told, "split_k") == plan.split_k, "%s", line);
   }
 }
 
