@@ -1,0 +1,199 @@
+/* Every kernel at every plan, compiled for GPUs that need not be here: without a warning, without a spilled register, without a stack.
+ * That takes minutes, so that a run without FG_ALL_PLANS=1 in the environment takes some of the tile sizes and of the pairs of types, and
+ * says how many. Skipped, and said so, where NVRTC is not. */
+#include "compiler.h"
+#include "plan.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_JOBS = 8192, MOST_ARCHS = 32, REGISTERS_OF_A_MULTIPROCESSOR = 65536, STATIC_SHARED_BYTES = 48 << 10 };
+
+/* A kernel to be compiled, and what the compiler said of it. */
+struct job {
+  struct fg_kernel_id id;
+  int arch; /* 90 */
+  int threads;
+  fg_status status;
+  char *log; /* the compiler's; after a failure the message */
+};
+
+static struct job jobs[MOST_JOBS];
+static int job_count;
+
+static const fg_level levels[] = {FG_NAIVE, FG_SHARED};
+
+/* From 9.0 on, what is special about a chip wants the suffix. */
+static void name_arch(int arch, char name[16]) { snprintf(name, 16, "sm_%d%s", arch, arch >= 90 ? "a" : ""); }
+
+static void need_compiler(void) {
+  if (fg_compiler_version() != 0) return;
+  fprintf(stderr, "skipped: %s\n", fg_message());
+  cr_skip_test("%s", fg_message());
+}
+
+/* The plan of these tiles, where there is one. Zeros: the default. */
+static bool plan_with(fg_level level, int block_m, int block_n, fg_plan *plan) {
+  const fg_plan wish = {.block_m = block_m, .block_n = block_n};
+  const fg_problem problem = {.m = 4096, .n = 4096, .k = 4096, .level = level, .plan = &wish};
+  return fg_plan_make(&fg_known_gpus(NULL)[0], &problem, plan) == FG_OK;
+}
+
+/* With all pairs of types, or with the one whose turn it is. */
+static void add_jobs(const fg_plan *plan, int arch, bool all_types) {
+  int turn = job_count;
+  for (int types = 0; types < 4; types++) {
+    if (!all_types && types != turn % 4) continue;
+    cr_assert_lt(job_count, MOST_JOBS);
+    const fg_problem full = {.a = {.type = types & 1 ? FG_E5M2 : FG_E4M3}, .b = {.type = types & 2 ? FG_E5M2 : FG_E4M3}};
+    jobs[job_count++] = (struct job){.id = fg_kernel_id_of(plan, &full), .arch = arch, .threads = plan->threads};
+  }
+}
+
+static void compile_one(struct job *job) {
+  struct fg_kernel_defines defines = fg_kernel_defines_of(&job->id);
+  const char *texts[FG_KERNEL_DEFINES];
+  for (int i = 0; i < FG_KERNEL_DEFINES; i++) texts[i] = defines.text[i];
+  char arch[16];
+  name_arch(job->arch, arch);
+  struct fg_compilation compilation = {
+      .source = fg_kernel_source(job->id.level), .arch = arch, .defines = texts, .define_count = FG_KERNEL_DEFINES};
+  void *cubin;
+  size_t bytes;
+  job->status = fg_compile(&compilation, &cubin, &bytes, &job->log);
+  if (job->status != FG_OK) {
+    free(job->log);
+    job->log = strdup(fg_message());
+  }
+  free(cubin);
+}
+
+static void compile_all(void) {
+#pragma omp parallel for schedule(dynamic)
+  for (int i = 0; i < job_count; i++) compile_one(&jobs[i]);
+}
+
+/* The number before " WORDS" or, if `before`, after "WORDS " in the log; -1: it does not say. */
+static int number_in(const char *log, const char *words, bool before) {
+  const char *at = strstr(log, words);
+  if (!at) return -1;
+  if (!before) return atoi(at + strlen(words));
+  while (at > log && at[-1] >= '0' && at[-1] <= '9') at--;
+  return atoi(at);
+}
+
+/* Looks at what was compiled; the kernel's registers. */
+static int check_one(const struct job *job) {
+  char name[96];
+  snprintf(name, sizeof name, "%s %dx%d for sm_%d, a e%dm%d, b e%dm%d", fg_kernel_name(job->id.level), job->id.block_m,
+           job->id.block_n, job->arch, 4 + job->id.a_is_e5m2, 3 - job->id.a_is_e5m2, 4 + job->id.b_is_e5m2,
+           3 - job->id.b_is_e5m2);
+  cr_expect_eq(job->status, FG_OK, "%s: %s", name, job->log);
+  if (job->status != FG_OK) return -1;
+  cr_assert_not_null(job->log, "%s: there is no log", name);
+  cr_expect_eq(number_in(job->log, " bytes stack frame", true), 0, "%s has a stack:\n%s", name, job->log);
+  cr_expect_eq(number_in(job->log, " bytes spill stores", true), 0, "%s spills:\n%s", name, job->log);
+  cr_expect_eq(number_in(job->log, " bytes spill loads", true), 0, "%s spills:\n%s", name, job->log);
+  cr_expect(!strstr(job->log, "warning") && !strstr(job->log, "Warning"), "%s: %s", name, job->log);
+  int registers = number_in(job->log, "Used ", false), shared_bytes = number_in(job->log, " bytes smem", true);
+  cr_expect(registers >= 16 && registers <= 255, "%s has %d registers", name, registers);
+  cr_expect_leq(registers * job->threads, REGISTERS_OF_A_MULTIPROCESSOR, "%s cannot be launched", name);
+  cr_expect_leq(shared_bytes, STATIC_SHARED_BYTES, "%s", name);
+  return registers;
+}
+
+static void free_jobs(void) {
+  for (int i = 0; i < job_count; i++) free(jobs[i].log);
+  job_count = 0;
+}
+
+/* A row for each level and architecture: of all that was compiled, the fewest and the most registers and what has them. */
+static void print_table(const int registers[MOST_JOBS]) {
+  for (int first = 0, next; first < job_count; first = next) {
+    int least = first, most = first;
+    for (next = first; next < job_count && jobs[next].arch == jobs[first].arch && jobs[next].id.level == jobs[first].id.level;
+         next++) {
+      if (registers[next] < registers[least]) least = next;
+      if (registers[next] > registers[most]) most = next;
+    }
+    printf("%-7s sm_%-4d %4d kernels, registers from %3d (%dx%d) to %3d (%dx%d)\n", fg_kernel_name(jobs[first].id.level),
+           jobs[first].arch, next - first, registers[least], jobs[least].id.block_m, jobs[least].id.block_n, registers[most],
+           jobs[most].id.block_m, jobs[most].id.block_n);
+  }
+}
+
+static void compile_and_check(void) {
+  static int registers[MOST_JOBS];
+  compile_all();
+  for (int i = 0; i < job_count; i++) registers[i] = check_one(&jobs[i]);
+  print_table(registers);
+  free_jobs();
+}
+
+/* Of what plans admit: the smallest, the largest, the longest, and some whose sides are no powers of two. */
+static const struct {
+  fg_level level;
+  int block_m, block_n;
+} some_tiles[] = {{FG_NAIVE, 1, 32},   {FG_NAIVE, 32, 1},   {FG_NAIVE, 1, 1024}, {FG_NAIVE, 1024, 1}, {FG_NAIVE, 16, 16},
+                  {FG_NAIVE, 32, 32},  {FG_NAIVE, 3, 32},   {FG_NAIVE, 96, 5},   {FG_NAIVE, 7, 128},  {FG_NAIVE, 64, 15},
+                  {FG_SHARED, 16, 16}, {FG_SHARED, 16, 64}, {FG_SHARED, 64, 16}, {FG_SHARED, 64, 64}, {FG_SHARED, 32, 32},
+                  {FG_SHARED, 48, 48}, {FG_SHARED, 32, 48}, {FG_SHARED, 48, 16}};
+
+static bool is_taken(const fg_plan *plan) {
+  for (size_t i = 0; i < sizeof some_tiles / sizeof *some_tiles; i++)
+    if (some_tiles[i].level == plan->level && some_tiles[i].block_m == plan->block_m && some_tiles[i].block_n == plan->block_n)
+      return true;
+  return getenv("FG_ALL_PLANS") != NULL;
+}
+
+Test(kernels, compile_at_every_plan) {
+  need_compiler();
+  int taken = 0;
+  for (int l = 0; l < 2; l++) {
+    int tiles = 0, before = taken;
+    fg_plan plan;
+    for (int block_m = 1; block_m <= 1025; block_m++)
+      for (int block_n = 1; block_n <= 1025; block_n++) {
+        if (!plan_with(levels[l], block_m, block_n, &plan)) continue;
+        cr_assert(block_m <= 1024 && block_n <= 1024, "there are larger tiles than this test looks for");
+        tiles++;
+        if (!is_taken(&plan)) continue;
+        add_jobs(&plan, 90, getenv("FG_ALL_PLANS") != NULL);
+        taken++;
+      }
+    printf("%-7s %d of the %d tile sizes that plans admit\n", fg_kernel_name((int)levels[l]), taken - before, tiles);
+  }
+  cr_assert_geq(taken, (int)(sizeof some_tiles / sizeof *some_tiles));
+  compile_and_check();
+}
+
+Test(kernels, compile_for_every_architecture) {
+  need_compiler();
+  int archs[MOST_ARCHS], count = fg_compiler_archs(archs, MOST_ARCHS);
+  cr_assert(count > 0 && count <= MOST_ARCHS);
+  for (int l = 0; l < 2; l++)
+    for (int i = 0; i < count; i++) {
+      fg_plan plan;
+      cr_assert(plan_with(levels[l], 0, 0, &plan), "%s", fg_message());
+      add_jobs(&plan, archs[i], archs[i] == 90 || getenv("FG_ALL_PLANS"));
+    }
+  compile_and_check();
+}
+
+/* What is looked for stands in this compiler's log: of a kernel that needs a stack it says so. */
+Test(kernels, a_stack_is_seen) {
+  need_compiler();
+  setenv("FG_KERNEL_DIR", FG_SOURCE_DIR, 1);
+  const struct fg_compilation stack = {.source = "tests/kernels/stack.cu", .arch = "sm_90a"};
+  void *cubin;
+  size_t bytes;
+  char *log;
+  cr_assert_eq(fg_compile(&stack, &cubin, &bytes, &log), FG_OK, "%s", fg_message());
+  cr_assert_geq(number_in(log, " bytes stack frame", true), 64 * (int)sizeof(int), "%s", log);
+  cr_assert_eq(number_in(log, " bytes spill stores", true), 0, "%s", log);
+  cr_assert_gt(number_in(log, "Used ", false), 0, "%s", log);
+  free(log);
+  free(cubin);
+}
