@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# sanitizer.sh TEST_GPU [N]: test_gpu's walks under each tool of compute-sanitizer, N problems each (8), on a machine with a GPU. Says
+# what each found; ends with 0 if that is nothing.
+set -uo pipefail
+program=${1:?the program test_gpu}
+cases=${2:-8}
+tests='gpu/@(keeps*|tiles*|groups*|repeats*|sixty*|a_prepared*)'
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+broken=0
+
+command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not here; it comes with the CUDA toolkit" >&2 && exit 1; }
+for tool in memcheck racecheck initcheck synccheck; do
+  options=()
+  [ $tool = racecheck ] && options=(--racecheck-report all)
+  started=$SECONDS status=0
+  FG_REQUIRE_GPU=1 FG_GPU_CASES=$cases compute-sanitizer --tool $tool "${options[@]}" --target-processes all --error-exitcode 99 \
+    "$program" -j1 --filter "$tests" >"$log" 2>&1 || status=$?
+  found=$(grep -E 'SUMMARY:' "$log" | sed 's/^=* *//' | sort | uniq -c | sed 's/^ *//' | paste -sd ';')
+  synthesis=$(grep -oE 'Tested: .*' "$log")
+  printf '%s, %d s: %s; %s\n' $tool $((SECONDS - started)) "${synthesis:-no test ran}" "${found:-no summary}"
+  if [ $status != 0 ] || [ -z "$found" ] || grep -qE 'SUMMARY: [1-9]' "$log"; then
+    head -n 200 "$log"
+    broken=1
+  fi
+done
+exit $broken
