@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum { STEP_K = 32, TERM_BITS = 13, SHORT_BLOCKS = 4, WORST_BLOCKS = 8, PARTS = 4 };
+enum { DIGITS = 12 }; /* of what is compared with what comes from FP64 */
 
 /* A step of the tensor core, and what became of its products. lost_...: what went missing, with its sign, when the terms were
  * aligned (the accumulator too), and when their sum was cut; 0 where the step is not finite. */
@@ -31,6 +32,13 @@ struct unscaled {
   double value, promoted, chain;
 };
 
+/* The first thing on the way to D that is NaN: the `index`-th product or block of K, range of K, or C; and why it is. */
+struct nan {
+  const char *at; /* "k", "block", "range" or "c"; NULL: D is not NaN */
+  int64_t index;
+  const char *rule, *words;
+};
+
 /* Where the error is from. */
 struct part {
   const char *key, *words;
@@ -47,6 +55,7 @@ struct explanation {
   char bits[16]; /* of D, as 0x3F80 */
   struct verdict verdict;
   struct part parts[PARTS]; /* they add up to D - exact */
+  struct nan nan;
   struct unscaled unscaled;
 };
 
@@ -107,7 +116,8 @@ static struct block block_of(const fg_problem *problem, int64_t index, int64_t r
   return block;
 }
 
-/* Fills in blocks and sums; and what the cuts and the sums in FP32 have changed. */
+/* Fills in blocks and sums; and what the cuts and the sums in FP32 have changed. A range begins at begin(r) of docs/numerics.md, which
+ * is floor(r nb / R); the library's fg_range_begin() is its twin. */
 static void sum_blocks(struct explanation *e) {
   double lost = 0, dots = 0; /* scaled */
   e->block_count = blocks_of(e->problem.k);
@@ -116,7 +126,7 @@ static void sum_blocks(struct explanation *e) {
   e->range_sum = claim(e->ranges, sizeof *e->range_sum, "the ranges");
   for (int64_t range = 0; range < e->ranges; range++) {
     float sum = 0;
-    int64_t first = range * e->block_count / e->ranges, end = (range + 1) * e->block_count / e->ranges; /* as even as can be */
+    int64_t first = range * e->block_count / e->ranges, end = (range + 1) * e->block_count / e->ranges;
     for (int64_t i = first; i < end; i++) {
       struct block *block = &e->blocks[i];
       *block = block_of(&e->problem, i, range);
@@ -192,6 +202,69 @@ static struct product product_at(const struct explanation *e, int64_t k) {
   return product;
 }
 
+/* --- What made D NaN. */
+
+static const char is_operand[] = "NaN operand", is_inf_times_0[] = "infinity times 0",
+                  is_inf_minus_inf[] = "infinity minus infinity";
+
+/* In a step whose accumulator is not NaN, but whose result is. */
+static struct nan nan_in_step(const struct explanation *e, const struct step *step) {
+  for (int64_t k = step->k0; k < step->k0 + step->count; k++) {
+    struct product of = product_at(e, k);
+    if (isnan(of.a) || isnan(of.b))
+      return (struct nan){
+          "k", k, is_operand,
+          text("k %" PRId64 ": %s is NaN (0x%02X)", k, isnan(of.a) ? "a" : "b", isnan(of.a) ? of.a_code : of.b_code)};
+    if (isnan(step->mma.product[k - step->k0]))
+      return (struct nan){"k", k, is_inf_times_0,
+                          text("k %" PRId64 ": a is %g (0x%02X), b is %g (0x%02X): %s", k, (double)of.a, of.a_code, (double)of.b,
+                               of.b_code, is_inf_times_0)};
+  }
+  float infinity = step->mma.c; /* the first one */
+  const char *whose = "the accumulator is";
+  int64_t k = step->k0;
+  for (; !isinf(infinity) || step->mma.product[k - step->k0] != -infinity; k++) {
+    if (isinf(infinity) || !isinf(step->mma.product[k - step->k0])) continue;
+    infinity = step->mma.product[k - step->k0];
+    whose = text("at k %" PRId64 " it is", k);
+  }
+  return (struct nan){
+      "k", k, is_inf_minus_inf,
+      text("k %" PRId64 ": a b is %g, %s %g: %s", k, (double)-infinity, whose, (double)infinity, is_inf_minus_inf)};
+}
+
+static struct nan nan_in_block(const struct block *block, float before) {
+  double product = (double)block->scale * (double)block->dot;
+  if (isnan(product))
+    return (struct nan){"block", block->index, is_inf_times_0,
+                        text("block %" PRId64 ": the scale is %g, the dot %g: %s", block->index, (double)block->scale,
+                             (double)block->dot, is_inf_times_0)};
+  return (struct nan){"block", block->index, is_inf_minus_inf,
+                      text("block %" PRId64 ": scale times dot is %g, the sum before it %g: %s", block->index, product,
+                           (double)before, is_inf_minus_inf)};
+}
+
+static struct nan nan_of(const struct explanation *e) {
+  if (!isnan(e->d)) return (struct nan){0};
+  for (int64_t i = 0; i < e->block_count; i++) {
+    const struct block *block = &e->blocks[i];
+    for (int64_t s = 0; s < block->step_count; s++)
+      if (isnan(block->steps[s].mma.d)) return nan_in_step(e, &block->steps[s]);
+    if (isnan(block->sum)) return nan_in_block(block, i > 0 && block[-1].range == block->range ? block[-1].sum : 0);
+  }
+  float sum = e->range_sum[0];
+  for (int64_t range = 1; range < e->ranges; range++) {
+    float own = e->range_sum[range];
+    if (isnan(sum + own))
+      return (struct nan){"range", range, is_inf_minus_inf,
+                          text("range %" PRId64 ": its sum is %g, that of the ranges before it %g: %s", range, (double)own,
+                               (double)sum, is_inf_minus_inf)};
+    sum += own;
+  }
+  if (isnan(e->c)) return (struct nan){"c", 0, is_operand, "C is NaN"};
+  return (struct nan){"c", 0, is_inf_minus_inf, text("C is %g, the sum %g: %s", (double)e->c, (double)sum, is_inf_minus_inf)};
+}
+
 /* Where all is zero or something is not finite, nothing is aligned. */
 static bool is_aligned(const struct step *step) { return isfinite(step->mma.d) && (step->not_zero || step->mma.c != 0); }
 
@@ -242,6 +315,11 @@ static json_t *json_blocks(const struct explanation *e, bool with_products) {
   return blocks;
 }
 
+static json_t *json_nan(const struct nan *nan) {
+  if (!nan->at) return json_null();
+  return json_pack("{ss sI ss ss}", "at", nan->at, "index", nan->index, "rule", nan->rule, "words", nan->words);
+}
+
 static json_t *json_of(const struct explanation *e, const struct multiplication *of, bool with_products) {
   const struct verdict *v = &e->verdict;
   json_t *ranges = json_array(), *parts = json_object(), *c = of->c_spec ? json_number((double)e->c) : json_null();
@@ -249,11 +327,12 @@ static json_t *json_of(const struct explanation *e, const struct multiplication 
   for (int i = 0; i < PARTS; i++) json_object_set_new(parts, e->parts[i].key, json_number(e->parts[i].error));
   json_t *unscaled = json_pack("{so so so}", "value", json_number(e->unscaled.value), "promoted",
                                json_number(e->unscaled.promoted), "chain", json_number(e->unscaled.chain));
-  return json_pack("{s[II] sI so so so so so so ss so ss so so so so so so}", "element", e->row, e->col, "k", e->problem.k, "a",
-                   json_factor(&of->a), "b", json_factor(&of->b), "blocks", json_blocks(e, with_products), "range_sums", ranges,
-                   "sum", json_number((double)e->sum), "c", c, "out_type", type_name(e->problem.d.type), "d",
+  return json_pack("{s[II] sI so so so so so so ss so ss so so so so so so so}", "element", e->row, e->col, "k", e->problem.k,
+                   "a", json_factor(&of->a), "b", json_factor(&of->b), "blocks", json_blocks(e, with_products), "range_sums",
+                   ranges, "sum", json_number((double)e->sum), "c", c, "out_type", type_name(e->problem.d.type), "d",
                    json_number((double)e->d), "bits", e->bits, "value", json_number(v->value), "error", json_number(v->error),
-                   "bound", json_number(v->bound), "ratio", json_number(v->ratio), "error_parts", parts, "unscaled", unscaled);
+                   "bound", json_number(v->bound), "ratio", json_number(v->ratio), "error_parts", parts, "nan", json_nan(&e->nan),
+                   "unscaled", unscaled);
 }
 
 /* --- As text. */
@@ -322,8 +401,8 @@ static int by_loss(const void *left, const void *right) {
 }
 
 static void print_blocks(const struct explanation *e, int64_t most) {
-  const char *const headings[] = {"block", "scale of A", "of B", "product", "products not 0",
-                                  "cut",   "vanished",   "lost", "dot",     "sum"};
+  const char *const headings[] = {"block", "scale of A", "of B", "scale", "products not 0",
+                                  "cut",   "vanished",   "lost", "dot",   "sum"};
   struct block *order = claim(e->block_count, sizeof *order, "the blocks in order");
   memcpy(order, e->blocks, (size_t)e->block_count * sizeof *order);
   if (most < e->block_count) qsort(order, (size_t)e->block_count, sizeof *order, by_loss);
@@ -340,23 +419,26 @@ static void print_blocks(const struct explanation *e, int64_t most) {
     table_cell(table, "%s", shown_float(order[i].dot));
     table_cell(table, "%s", shown_float(order[i].sum));
   }
-  printf("\nBlocks of 128, added up in FP32: sum = fma(product of the scales, dot, sum)");
+  printf(
+      "\nBlocks of 128, added up in FP32: sum = fma(scale, dot, sum), scale being the product of the two. lost: of the dot, before\n"
+      "the scale.");
   if (most < e->block_count)
-    printf(". The %" PRId64 " of %" PRId64 " that cost D most:\n\n", most, e->block_count);
-  else
-    printf(":\n\n");
+    printf(" The %" PRId64 " of %" PRId64 " that cost D most, by scale times lost:", most, e->block_count);
+  printf("\n\n");
   table_print(table);
 }
 
 static void print_sums(const struct explanation *e) {
-  int64_t not_zero = 0, cut = 0, vanished = 0;
+  int64_t not_zero = 0, cut = 0, vanished = 0, not_finite = 0;
   for (int64_t i = 0; i < e->block_count; i++) {
+    for (int64_t s = 0; s < e->blocks[i].step_count; s++) not_finite += !isfinite(e->blocks[i].steps[s].mma.d);
     not_zero += e->blocks[i].not_zero;
     cut += e->blocks[i].cut;
     vanished += e->blocks[i].vanished;
   }
   printf("\n%" PRId64 " products, %" PRId64 " of them not 0; of %" PRId64 " something was cut, of %" PRId64 " all.\n",
          e->problem.k, not_zero, cut, vanished);
+  if (not_finite) printf("Steps whose result is not finite, in which nothing is cut: %" PRId64 ".\n", not_finite);
   if (e->ranges == 1) return;
   printf("K is summed in %" PRId64 " ranges, then these are added:\n", e->ranges);
   for (int64_t range = 0; range < e->ranges; range++) printf("%s%s", range ? " + " : "", shown_float(e->range_sum[range]));
@@ -372,10 +454,10 @@ static void print_result(const struct explanation *e) {
     table_cell(table, "%s", value);                                                                                              \
     table_cell(table, __VA_ARGS__);                                                                                              \
   } while (0)
-  LINE("sum", shown_float(e->sum), "%s", "");
-  if (e->problem.c.data) LINE("with C", shown_float(e->with_c), "C is %s", shown_float(e->c));
-  LINE("D", shown_float(e->d), "%s %s", type_name(e->problem.d.type), e->bits);
-  LINE("exact", shown(v->value, 12), "%s", "");
+  LINE("sum", shown((double)e->sum, DIGITS), "%s", "");
+  if (e->problem.c.data) LINE("with C", shown((double)e->with_c, DIGITS), "C is %s", shown((double)e->c, DIGITS));
+  LINE("D", shown((double)e->d, DIGITS), "%s %s", type_name(e->problem.d.type), e->bits);
+  LINE("exact", shown(v->value, DIGITS), "%s", "");
   double error = (double)e->d - v->value;
   LINE("error", shown(error, 4), "%s", isfinite(error) ? "of which" : "");
   for (int i = 0; i < PARTS && isfinite(error); i++)
@@ -384,6 +466,7 @@ static void print_result(const struct explanation *e) {
 #undef LINE
   printf("\n");
   table_print(table);
+  if (e->nan.at) printf("\nD is NaN. %s\n", e->nan.words);
 }
 
 static void print_unscaled(const struct explanation *e) {
@@ -395,17 +478,18 @@ static void print_unscaled(const struct explanation *e) {
   } ways[] = {{"promoted to FP32 every 128", u->promoted}, {"in one chain through the tensor core", u->chain}};
   struct table *table = table_begin("lrr", headings);
   table_cell(table, "in FP64");
-  table_cell(table, "%s", shown(u->value, 12));
+  table_cell(table, "%s", shown(u->value, DIGITS));
   table_cell(table, "%s", "");
   for (int i = 0; i < 2; i++) {
     table_cell(table, "%s", ways[i].name);
-    table_cell(table, "%s", shown(ways[i].value, 9));
+    table_cell(table, "%s", shown(ways[i].value, DIGITS));
     table_cell(table, "%s", shown(ways[i].value - u->value, 4));
   }
   printf("\nWhat two levels of accumulation save: the same products without scales, summed\n\n");
   table_print(table);
-  double times = fabs((u->chain - u->value) / (u->promoted - u->value));
-  if (isfinite(times) && times > 1) printf("One chain is %.3g times as far off.\n", times);
+  double promoted = fabs(u->promoted - u->value), chain = fabs(u->chain - u->value);
+  if (promoted > 0 && chain > promoted) printf("One chain is %.3g times as far off.\n", chain / promoted);
+  if (promoted == 0 && chain > 0) printf("Only one chain is off.\n");
 }
 
 static void print(const struct explanation *e, bool with_products) {
@@ -450,6 +534,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   e.problem = panel_of(&of_row, true, e.col, 1);
   sum_blocks(&e);
   finish(&e);
+  e.nan = nan_of(&e);
   e.unscaled = without_scales(&e);
   if (json) {
     json_print(json_of(&e, &of, with_products));

@@ -988,13 +988,17 @@ Test(cli, explain_as_text) {
   write_safetensors("in.safetensors", pieces, 2, 0);
   out = run_well("finegemm explain --a in.safetensors:a --b in.safetensors:a");
   cr_expect(strstr(out, "F32 0x7FFFFFFF") && !strstr(out, "of which") && !strstr(out, "-nan"), "%s", out);
-  cr_expect(strstr(out, "\nIn 2 steps of 32 the result is not finite: ") && strstr(out, "\nD is NaN. k 77: a is NaN (0x7F)\n"), "%s", out);
+  cr_expect(strstr(out, "\nSteps whose result is not finite, in which nothing is cut: 2.\n") &&
+                strstr(out, "\nD is NaN. k 77: a is NaN (0x7F)\n"),
+            "%s", out);
 
   /* D and the exact value, which may be the same, are shown alike: 3.537109375 has more digits than FP32 needs. */
   static const uint8_t one_code = 0x38;
   const float scale = 3.537109375f;
-  const struct piece digits[] = {{"a", "F8_E4M3", "1,1", &one_code, 1}, {"a_scale_inv", "F32", "1", &scale, 4},
-                                 {"b", "F8_E4M3", "1,1", &one_code, 1}, {"b_scale_inv", "F32", "1", &one, 4}};
+  const struct piece digits[] = {{"a", "F8_E4M3", "1,1", &one_code, 1},
+                                 {"a_scale_inv", "F32", "1", &scale, 4},
+                                 {"b", "F8_E4M3", "1,1", &one_code, 1},
+                                 {"b_scale_inv", "F32", "1", &one, 4}};
   write_safetensors("in.safetensors", digits, 4, 0);
   out = run_well("finegemm explain --a in.safetensors:a --b in.safetensors:b");
   cr_expect(strstr(out, "\nD      3.537109375  F32") && strstr(out, "\nexact  3.537109375 "), "%s", out);
@@ -1023,11 +1027,43 @@ Test(cli, explain_names_the_first_nan) {
       {0, {{5, 0xFF, 0x7F}, {200, 0x7F, 0x38}}, 1, NAN, "", "k", 5, operand, "k 5: a is NaN (0xFF)"},
       {1, {{299, 0x7C, 0x7E}}, 1, 0, "", "k", 299, operand, "k 299: b is NaN (0x7E)"},
       {1, {{130, 0x7C, 0x80}}, 1, 0, "", "k", 130, times, "k 130: a is inf (0x7C), b is -0 (0x80): infinity times 0"},
-      {1, {{3, 0x7C, 0x3C}, {9, 0xFC, 0x3C}}, 1, 0, "", "k", 9, minus, "k 9: a b is -inf, at k 3 it is inf: infinity minus infinity"},
-      {1, {{3, 0xFC, 0x3C}, {40, 0x7C, 0x3C}}, 1, 0, "", "k", 40, minus, "k 40: a b is inf, the accumulator is -inf: infinity minus infinity"},
+      {1,
+       {{3, 0x7C, 0x3C}, {9, 0xFC, 0x3C}},
+       1,
+       0,
+       "",
+       "k",
+       9,
+       minus,
+       "k 9: a b is -inf, at k 3 it is inf: infinity minus infinity"},
+      {1,
+       {{3, 0xFC, 0x3C}, {40, 0x7C, 0x3C}},
+       1,
+       0,
+       "",
+       "k",
+       40,
+       minus,
+       "k 40: a b is inf, the accumulator is -inf: infinity minus infinity"},
       {1, {{3, 0x7C, 0x3C}}, 0, 0, "", "block", 0, times, "block 0: the scale is 0, the dot inf: infinity times 0"},
-      {1, {{3, 0x7C, 0x3C}, {140, 0xFC, 0x3C}}, 1, 0, "", "block", 1, minus, "block 1: scale times dot is -inf, the sum before it inf: infinity minus infinity"},
-      {1, {{3, 0x7C, 0x3C}, {290, 0xFC, 0x3C}}, 1, 0, "--split-k 2", "range", 1, minus, "range 1: its sum is -inf, that of the ranges before it inf: infinity minus infinity"},
+      {1,
+       {{3, 0x7C, 0x3C}, {140, 0xFC, 0x3C}},
+       1,
+       0,
+       "",
+       "block",
+       1,
+       minus,
+       "block 1: scale times dot is -inf, the sum before it inf: infinity minus infinity"},
+      {1,
+       {{3, 0x7C, 0x3C}, {290, 0xFC, 0x3C}},
+       1,
+       0,
+       "--split-k 2",
+       "range",
+       1,
+       minus,
+       "range 1: its sum is -inf, that of the ranges before it inf: infinity minus infinity"},
       {0, {{0}}, 1, NAN, "", "c", 0, operand, "C is NaN"},
       {1, {{3, 0x7C, 0x3C}}, 1, -INFINITY, "", "c", 0, minus, "C is -inf, the sum inf: infinity minus infinity"},
       {1, {{3, 0x7C, 0x3C}}, 1, INFINITY, "--split-k 3", NULL, 0, NULL, NULL}};
