@@ -242,10 +242,10 @@ FG_API void fg_context_destroy(fg_context *context);
  * D = C + A Bᵀ. Reads the operands, writes D.
  *
  * In a CPU context it blocks until D is written, runs on up to fg_context_options::threads threads, allocates work space
- * (FG_BLAS: under 8 MB for each thread), and takes up to 256 KB of the calling thread's stack. In a CUDA context pointers are to
- * memory that the device reaches, and the work is put on `stream`; the first call for a level, types and tile loads its kernel,
- * compiled if it is in no cache (which blocks), and every later one neither blocks nor allocates. Values in device memory are not
- * looked at: groups out of range are cut to what there is.
+ * (FG_BLAS: under 8 MB for each thread), and takes up to 256 KB of the calling thread's stack (a build without optimisation: 512).
+ * In a CUDA context pointers are to memory that the device reaches, and the work is put on `stream`; the first call for a level,
+ * types and tile loads its kernel, compiled if it is in no cache (which blocks), and every later one neither blocks nor allocates.
+ * Values in device memory are not looked at: groups out of range are cut to what there is.
  * @return FG_OK; FG_NULL_POINTER, FG_BAD_SIZE, FG_BAD_ENUM, FG_BAD_STRIDE, FG_MISALIGNED, FG_OVERLAP, FG_BAD_SCALE,
  *         FG_BAD_GROUPS, FG_BAD_PLAN: the problem; FG_UNSUPPORTED: the level cannot run here, a stream in a CPU context, FP8
  *         output or d.scale; FG_OUT_OF_MEMORY. In a CUDA context also FG_BAD_MEMORY: a pointer; FG_NOT_PREPARED;
