@@ -29,13 +29,14 @@ static const char *set(const char *variable) {
 
 static bool locate(struct fg_cache_place *place, const char *named_by, size_t bytes, const char *path, const char *below) {
   place->named_by = named_by;
-  int length = snprintf(place->path, sizeof place->path, "%.*s%s", (int)bytes, path, below);
-  place->state = FG_CACHE_ABSENT;
-  if (bytes >= sizeof place->path || length >= (int)sizeof place->path) { /* half a path leads elsewhere */
-    place->path[0] = '\0';
+  if (bytes + strlen(below) >= sizeof place->path) {
     place->state = FG_CACHE_REFUSED;
     fg_cache_refuse(place->why, "%s is longer than %d bytes", named_by, FG_CACHE_PATH_BYTES - 1);
+    return true;
   }
+  place->state = FG_CACHE_ABSENT;
+  memcpy(place->path, path, bytes);
+  memcpy(place->path + bytes, below, strlen(below) + 1);
   return true;
 }
 

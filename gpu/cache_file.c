@@ -183,10 +183,7 @@ bool fg_cached_write(int directory, const char *file, mode_t mode, const void *d
   if (descriptor < 0) return false;
   bool good = write_whole(descriptor, data, bytes);
   int reason = errno;
-  if (close(descriptor) && good) {
-    good = false;
-    reason = errno;
-  }
+  close(descriptor); /* what could fail has failed in fsync() */
   if (good && renameat(directory, temporary, directory, file)) {
     good = false;
     reason = errno;
