@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# sanitizer.sh TEST_GPU [N]: test_gpu's walks under each tool of compute-sanitizer, N problems each (8), on a machine with a GPU. Says
-# what each found; ends with 0 if that is nothing.
+# sanitizer.sh TEST_GPU [N [TOOL...]]: test_gpu's walks under each tool of compute-sanitizer, or under those that are named, N problems
+# each (8), on a machine with a GPU. Says what each found; ends with 0 if that is nothing.
 set -uo pipefail
 program=${1:?the program test_gpu}
 cases=${2:-8}
-tests='gpu/@(keeps*|tiles*|groups*|repeats*|sixty*|a_prepared*)'
+shift $(($# < 2 ? $# : 2))
+[ $# -gt 0 ] || set -- memcheck racecheck initcheck synccheck
+tests='gpu/@(keeps*|tiles*|groups*|repeats*|a_prepared*)'
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 broken=0
 
 command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not here; it comes with the CUDA toolkit" >&2 && exit 1; }
-for tool in memcheck racecheck initcheck synccheck; do
+for tool; do
   options=()
   [ $tool = racecheck ] && options=(--racecheck-report all)
   started=$SECONDS status=0

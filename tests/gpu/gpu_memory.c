@@ -81,10 +81,9 @@ void gpu_wait(CUstream stream) {
 
 /* --- Arrays */
 
-/* Of random problems no array is larger, and no problem's arrays together. */
-enum { A, A_SCALE, B, B_SCALE, C, BIAS, GROUP_VALUES, D, ARRAYS };
+enum { A, A_SCALE, B, B_SCALE, C, BIAS, GROUP_VALUES, D, ARRAYS = GPU_ARRAYS };
 enum { GUARD_BYTES = 4096, GUARD = 0xFF }; /* a NaN in every type, and none that a kernel writes */
-static const size_t edge_bytes = (size_t)32 << 20;
+static const size_t edge_bytes = GPU_EDGE_BYTES;
 
 struct gpu_memory *gpu_memory_make(fg_context *context, size_t arena_bytes) {
   struct gpu_memory *memory = calloc(1, sizeof *memory);
@@ -120,11 +119,11 @@ static void make_edges(struct gpu_memory *memory) {
   size_t page = page_bytes(&properties), stride = edge_stride();
   cr_assert_eq(edge_bytes % page, 0);
   GPU_MUST(driver->cuMemAddressReserve(&memory->edges, page + ARRAYS * stride, 0, 0, 0));
-  GPU_MUST(driver->cuMemCreate(&memory->edge_memory, ARRAYS * edge_bytes, &properties, 0));
   for (size_t i = 0; i < ARRAYS; i++) {
     CUdeviceptr begin = memory->edges + page + i * stride;
     CUmemAccessDesc access = {.location = properties.location, .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
-    GPU_MUST(driver->cuMemMap(begin, edge_bytes, i * edge_bytes, memory->edge_memory, 0));
+    GPU_MUST(driver->cuMemCreate(&memory->edge_memory[i], edge_bytes, &properties, 0));
+    GPU_MUST(driver->cuMemMap(begin, edge_bytes, 0, memory->edge_memory[i], 0));
     GPU_MUST(driver->cuMemSetAccess(begin, edge_bytes, &access, 1));
   }
   gpu_leave();
@@ -137,8 +136,10 @@ static void free_edges(struct gpu_memory *memory) {
   CUmemAllocationProp properties;
   size_t page = page_bytes(&properties), stride = edge_stride();
   GPU_MUST(driver->cuCtxSynchronize());
-  for (size_t i = 0; i < ARRAYS; i++) GPU_MUST(driver->cuMemUnmap(memory->edges + page + i * stride, edge_bytes));
-  GPU_MUST(driver->cuMemRelease(memory->edge_memory));
+  for (size_t i = 0; i < ARRAYS; i++) {
+    GPU_MUST(driver->cuMemUnmap(memory->edges + page + i * stride, edge_bytes));
+    GPU_MUST(driver->cuMemRelease(memory->edge_memory[i]));
+  }
   GPU_MUST(driver->cuMemAddressFree(memory->edges, page + ARRAYS * stride));
   gpu_leave();
 }

@@ -36,19 +36,21 @@ enum placement {
   AT_THE_EDGE /* each array begins right after an unmapped page, or ends exactly at one, as its spec.at_end says */
 };
 
+enum { GPU_ARRAYS = 8, GPU_EDGE_BYTES = 32 << 20 }; /* of a problem; no array of a random one is larger */
+
 /* Where the arrays of one problem at a time are, on the first device. */
 struct gpu_memory {
   fg_context *context;
   size_t arena_bytes, image_bytes;
   unsigned char *arena, *image, *after; /* the device's memory; the host's, of what was put there and what was found later */
   CUdeviceptr edges;                    /* 0: not yet */
-  CUmemGenericAllocationHandle edge_memory;
+  CUmemGenericAllocationHandle edge_memory[GPU_ARRAYS];
   enum placement placement;
   struct gpu_array {
     struct region host;
     size_t element_bytes, offset; /* in the arena */
     unsigned char *device;
-  } arrays[8];
+  } arrays[GPU_ARRAYS];
 };
 
 struct gpu_memory *gpu_memory_make(fg_context *context, size_t arena_bytes);
