@@ -6,7 +6,7 @@
 #include "fp8.cuh"
 #include "runs.cuh"
 
-extern "C" __global__ void __launch_bounds__(BLOCK_M *BLOCK_N) naive(const __grid_constant__ struct fg_args args) {
+extern "C" __global__ void __launch_bounds__(BLOCK_M *BLOCK_N, 1) naive(const __grid_constant__ struct fg_args args) {
   wait_for_the_launch_before();
   long long row_tiles = (args.m + BLOCK_M - 1) / BLOCK_M, col_tiles = (args.n + BLOCK_N - 1) / BLOCK_N;
   long long matrices = args.kind == GROUPED_ROWS ? 1 : args.groups;

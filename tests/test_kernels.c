@@ -138,8 +138,8 @@ static const struct {
   int block_m, block_n;
 } some_tiles[] = {{FG_NAIVE, 1, 32},   {FG_NAIVE, 32, 1},   {FG_NAIVE, 1, 1024}, {FG_NAIVE, 1024, 1}, {FG_NAIVE, 16, 16},
                   {FG_NAIVE, 32, 32},  {FG_NAIVE, 3, 32},   {FG_NAIVE, 96, 5},   {FG_NAIVE, 7, 128},  {FG_NAIVE, 64, 15},
-                  {FG_SHARED, 16, 16}, {FG_SHARED, 16, 64}, {FG_SHARED, 64, 16}, {FG_SHARED, 64, 64}, {FG_SHARED, 32, 32},
-                  {FG_SHARED, 48, 48}, {FG_SHARED, 32, 48}, {FG_SHARED, 48, 16}};
+                  {FG_NAIVE, 11, 32},  {FG_SHARED, 16, 16}, {FG_SHARED, 16, 64}, {FG_SHARED, 64, 16}, {FG_SHARED, 64, 64},
+                  {FG_SHARED, 32, 32}, {FG_SHARED, 48, 48}, {FG_SHARED, 32, 48}, {FG_SHARED, 48, 16}};
 
 static bool is_taken(const fg_plan *plan) {
   for (size_t i = 0; i < sizeof some_tiles / sizeof *some_tiles; i++)
