@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* secure_getenv() */
 #include "library.h"
 
 #include <dlfcn.h>
@@ -5,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *fg_environment(const char *variable) { return secure_getenv(variable); }
+
 void *fg_library_open(const char *variable, const char *const *names, const char **name, char *why, size_t why_bytes) {
-  const char *chosen = getenv(variable);
+  const char *chosen = fg_environment(variable);
   const char *const only[] = {chosen, NULL};
   for (names = chosen && *chosen ? only : names; *names; names++) {
     *name = *names;

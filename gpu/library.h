@@ -16,6 +16,10 @@ struct fg_symbol {
 #define FG_TEXT_OF(name) #name
 #define FG_EXPANDED_TEXT(name) FG_TEXT_OF(name)
 
+/* What the environment has for it; NULL also in a program with other rights than its user (setuid and the like), which does not do
+ * what that user's environment says. */
+const char *fg_environment(const char *variable);
+
 /* Opens the library that the environment variable names, or if it is unset or empty the first of `names` (up to a NULL) that can be
  * opened. It is never closed by itself: drivers do not like it. *name, which lives as long as the environment: what was tried last.
  * NULL: it cannot be opened, and `why` [why_bytes] holds the loader's words. */

@@ -1,4 +1,5 @@
 #include "log.h"
+#include "library.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -9,7 +10,7 @@
 #include <unistd.h>
 
 int fg_log_open(void) {
-  const char *path = getenv("FG_LOG");
+  const char *path = fg_environment("FG_LOG");
   return path && *path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
 }
 

@@ -73,7 +73,14 @@ fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan)
     return fg_fail(FG_BAD_PLAN, "plan.tiles is %" PRId64 "; for this problem it must be 0 or %" PRId64, wish->tiles, made.tiles);
   /* A block on each multiprocessor, to begin with: so few blocks never come to lie on more. */
   int64_t most = full->sm_limit == 0 ? INT_MAX : full->sm_limit < gpu->sms ? full->sm_limit : gpu->sms;
-  if (made.blocks == 0) made.blocks = (int)(made.tiles < most ? made.tiles : most);
+  if (made.blocks == 0) { /* whole clusters, of which some blocks may find no tile */
+    int64_t blocks = made.tiles < most ? made.tiles : most, clusters = (blocks + made.cluster - 1) / made.cluster;
+    if (clusters * made.cluster > most) clusters--;
+    if (clusters == 0 && made.tiles > 0)
+      return fg_fail(FG_BAD_PLAN, "plan.cluster is %d, more than the %" PRId64 " multiprocessors that it may use", made.cluster,
+                     most);
+    made.blocks = (int)(clusters * made.cluster);
+  }
   if (made.blocks % made.cluster != 0)
     return fg_fail(FG_BAD_PLAN, "plan.blocks is %d, which clusters of plan.cluster = %d do not fill", made.blocks, made.cluster);
   *plan = made;

@@ -1,5 +1,6 @@
 #include "source.h"
 #include "fail.h"
+#include "library.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -72,7 +73,7 @@ static fg_status read_from_tree(const char *tree, const char *name, struct fg_so
 
 fg_status fg_source_read(const char *name, struct fg_source *source) {
   *source = (struct fg_source){0};
-  const char *tree = getenv("FG_KERNEL_DIR");
+  const char *tree = fg_environment("FG_KERNEL_DIR");
   if (tree && *tree) return read_from_tree(tree, name, source);
   for (const struct fg_source *embedded = fg_embedded_sources; embedded->name; embedded++)
     if (strcmp(embedded->name, name) == 0) {

@@ -114,6 +114,18 @@ Test(plan, can_be_overridden_and_is_checked) {
   problem.level = FG_SHARED, problem.plan = &clusters;
   cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_OK, "%s", fg_message());
   cr_assert_eq(plan.cluster, 4);
+  clusters.blocks = 0; /* 16 x 16 tiles in clusters of 3; then at most 132, 131 and 4 blocks */
+  clusters.cluster = 3;
+  static const int limits[] = {0, 132, 131, 4}, blocks[] = {258, 132, 129, 3};
+  for (int i = 0; i < 4; i++) {
+    problem.sm_limit = limits[i];
+    cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_OK, "%s", fg_message());
+    cr_assert_eq(plan.blocks, blocks[i], "%d blocks", plan.blocks);
+  }
+  problem.sm_limit = 2;
+  cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_BAD_PLAN);
+  cr_assert(strstr(fg_message(), "plan.cluster is 3"));
+  problem.sm_limit = 0, clusters.cluster = 4;
   cr_assert_eq(fg_plan_make(&older, &problem, &plan), FG_BAD_PLAN);
   cr_assert(strstr(fg_message(), "plan.cluster is 4"));
   problem.level = FG_SHARED, problem.plan = &wish, problem.sm_limit = 6;
