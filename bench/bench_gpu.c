@@ -219,8 +219,8 @@ static json_t *report(const struct setup *setup, struct shape shape, const struc
   bool is_own = contender->wish.block_m == 0;
   return json_pack("{s:s, s:b, s:i, s:i, s:i, s:i, s:o, s:o, s:f, s:f, s:f}", "name", contender->level->name, "own_plan", is_own,
                    "block_m", plan->block_m, "block_n", plan->block_n, "threads", plan->threads, "blocks", plan->blocks, "cold",
-                   times_json(cold), "settled", times_json(settled), "tflops", tflops, "settled_tflops", settled_tflops, "share",
-                   floor_us / cold->median);
+                   times_json(cold), "settled", times_json(settled), "gflops", tflops * 1e3, "settled_gflops",
+                   settled_tflops * 1e3, "share", floor_us / cold->median);
 }
 
 static void free_operands(const struct bench *bench, struct operands *host, struct operands *device) {

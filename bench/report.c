@@ -1,9 +1,11 @@
 /* Makes the tables of README.md and bench/README.md, and the columns of the picture, from what the benchmarks printed as JSON:
  *
- *     report ladder|plot GEMM.json...
- *     report tables GEMM.json... QUANTISE.json...
+ *     report ladder GEMM.json... GPU.json...
+ *     report plot GEMM.json...
+ *     report tables GEMM.json... QUANTISE.json... GPU.json... GPU_HOST.json...
+ *     report naive|shared GPU.json... GPU_HOST.json...
  *
- * A file is one machine's. Nothing is measured here, and nothing rounded but for print. */
+ * The last are the numbers of those levels' lessons. A file is one machine's. Nothing is measured here, and nothing rounded but for print. */
 #include "finegemm.h"
 
 #include <jansson.h>
@@ -26,17 +28,19 @@ static double number(const json_t *object, const char *key) {
 }
 
 static bool is_gemm(const json_t *file) { return json_object_get(file, "blas") != NULL; }
+static bool is_gpu(const json_t *file) { return json_object_get(file, "levels") != NULL; }
+static bool is_gpu_host(const json_t *file) { return json_object_get(file, "later_calls") != NULL; }
 
 static const json_t *ladder_rows(const json_t *file) {
   size_t i;
   const json_t *result;
-  json_array_foreach(json_object_get(file, "results"), i, result)
+  json_array_foreach(json_object_get(file, is_gpu(file) ? "levels" : "results"), i, result)
     if (number(result, "m") == LADDER_M && number(result, "n") == LADDER_N && number(result, "k") == LADDER_K)
       return json_object_get(result, "rows");
   return NULL;
 }
 
-/* The fastest of that name: of all paths and numbers of threads. */
+/* The fastest of that name: of all paths and numbers of threads, or tiles. */
 static const json_t *row_of(const json_t *rows, const char *name) {
   size_t i;
   const json_t *row, *best = NULL;
@@ -46,7 +50,16 @@ static const json_t *row_of(const json_t *rows, const char *name) {
 }
 
 static void print_cells(json_t *const *files, int count, const char *name) {
-  for (int f = 0; f < count; f++) printf(" %.4g |", number(row_of(ladder_rows(files[f]), name), "gflops"));
+  for (int f = 0; f < count; f++) {
+    double gflops = number(row_of(ladder_rows(files[f]), name), "gflops");
+    isnan(gflops) ? printf(" |") : gflops < 1000 ? printf(" %.4g |", gflops) : printf(" %.0f |", gflops);
+  }
+}
+
+static bool is_measured(json_t *const *files, int count, const char *name) {
+  for (int f = 0; f < count; f++)
+    if (row_of(ladder_rows(files[f]), name)) return true;
+  return false;
 }
 
 /* A row for every level that some file has a figure of; the levels to come are named below. */
@@ -54,34 +67,34 @@ static void print_ladder(json_t *const *files, int count) {
   int levels;
   const fg_level_info *info = fg_levels(&levels);
   printf("| level | the idea it adds |");
-  for (int f = 0; f < count; f++) printf(" GFLOPS: %s |", text(files[f], "cpu"));
+  for (int f = 0; f < count; f++) printf(" GFLOPS: %s |", text(files[f], is_gpu(files[f]) ? "gpu" : "cpu"));
   printf("\n|---|---|");
   for (int f = 0; f < count; f++) printf("---:|");
   printf("\n");
-  int missing = 0;
   for (int i = 0; i < levels; i++) {
-    if (!row_of(ladder_rows(files[0]), info[i].name)) {
-      missing++;
-      continue;
-    }
+    if (!is_measured(files, count, info[i].name)) continue;
     printf("| `%s` | %s |", info[i].name, info[i].idea);
     print_cells(files, count, info[i].name);
     printf("\n");
   }
   printf("| *OpenBLAS* | *`sgemm` on the same numbers in FP32, for comparison* |");
   print_cells(files, count, "sgemm");
-  printf("\n\nD [%d, %d] = X [%d, %d] Wᵀ, e4m3, 1x128 by 128x128 scales; medians of `bench_gemm`, commit %s.", LADDER_M, LADDER_N,
-         LADDER_M, LADDER_K, text(files[0], "commit"));
-  if (missing) {
-    const char *between = " To come:";
-    for (int i = 0; i < levels; i++)
-      if (!row_of(ladder_rows(files[0]), info[i].name)) {
-        printf("%s `%s`", between, info[i].name);
-        between = ",";
-      }
-    printf(".");
+  printf("\n\nD [%d, %d] = X [%d, %d] Wᵀ, e4m3, 1x128 by 128x128 scales; medians of `bench_gemm` and `bench_gpu`, commit",
+         LADDER_M, LADDER_N, LADDER_M, LADDER_K);
+  for (int f = 0; f < count; f++) {
+    bool is_new = true;
+    for (int before = 0; before < f; before++)
+      is_new = is_new && strcmp(text(files[before], "commit"), text(files[f], "commit")) != 0;
+    if (is_new) printf("%s %s", f ? "," : "", text(files[f], "commit"));
   }
-  printf("\n");
+  printf(".");
+  const char *between = " To come:";
+  for (int i = 0; i < levels; i++)
+    if (!is_measured(files, count, info[i].name)) {
+      printf("%s `%s`", between, info[i].name);
+      between = ",";
+    }
+  printf("%s\n", between[0] == ',' ? "." : "");
 }
 
 static void print_plot(json_t *const *files, int count) {
@@ -132,11 +145,158 @@ static void print_quantise(const json_t *file) {
            number(row, "encode_gb_per_s"));
 }
 
+/* --- GPUs */
+
+static double inside(const json_t *object, const char *key, const char *figure) {
+  return number(json_object_get(object, key), figure);
+}
+
+static void print_gpu_head(const json_t *file) {
+  printf("**%s**, %.0f multiprocessors at up to %.0f MHz", text(file, "gpu"), number(file, "sms"),
+         number(file, "clock_khz") / 1000);
+}
+
+static void print_gpu_tail(const json_t *file) {
+  double driver = number(file, "driver"), nvrtc = number(file, "nvrtc");
+  printf("driver's CUDA %.1f, NVRTC %.1f, finegemm %s, commit %s", driver / 1000, nvrtc / 1000, text(file, "version"),
+         text(file, "commit"));
+}
+
+static void print_gpu(const json_t *file) {
+  printf("\n");
+  print_gpu_head(file);
+  printf(": FP32 %.1f TFLOPS, memory %.2f TB/s; ", number(file, "fp32_flops") * 1e-12,
+         number(file, "memory_bytes_per_s") * 1e-12);
+  print_gpu_tail(file);
+  printf("; medians of %.0f rounds.\n\n| m | n | k | | tile | us | min | max | TFLOPS | share | settled us | TFLOPS |\n"
+         "|--:|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|\n",
+         number(file, "repeats"));
+  size_t r, i;
+  const json_t *result, *row;
+  json_array_foreach(json_object_get(file, "levels"), r, result) {
+    json_array_foreach(json_object_get(result, "rows"), i, row)
+      printf("| %.0f | %.0f | %.0f | %s | %.0fx%.0f | %.1f | %.1f | %.1f | %.2f | %.3f | %.1f | %.2f |\n", number(result, "m"),
+             number(result, "n"), number(result, "k"), text(row, "name"), number(row, "block_m"), number(row, "block_n"),
+             inside(row, "cold", "median_us"), inside(row, "cold", "min_us"), inside(row, "cold", "max_us"),
+             number(row, "gflops") * 1e-3, number(row, "share"), inside(row, "settled", "median_us"),
+             number(row, "settled_gflops") * 1e-3);
+  }
+}
+
+static void print_times(const char *name, const char *what, const json_t *times) {
+  printf("| `%s`: %s | %.1f ms | %.1f | %.1f |\n", name, what, number(times, "median_ms"), number(times, "min_ms"),
+         number(times, "max_ms"));
+}
+
+static void print_gpu_host(const json_t *file) {
+  printf("\n**What it costs the host**: %s, ", text(file, "gpu"));
+  print_gpu_tail(file);
+  printf(".\n\n| | median | min | max |\n|---|--:|--:|--:|\n");
+  size_t i;
+  const json_t *row;
+  json_array_foreach(json_object_get(file, "first_calls"), i, row) {
+    print_times(text(row, "name"), "a context, before", json_object_get(row, "context"));
+    print_times(text(row, "name"), "a process's first call, nothing in the cache", json_object_get(row, "cold"));
+    print_times(text(row, "name"), "the same, kernel in the disk's cache", json_object_get(row, "warm"));
+  }
+  json_array_foreach(json_object_get(file, "kernels"), i, row)
+    print_times(text(row, "source"), text(row, "defines"), json_object_get(row, "times"));
+  printf("\nA later call, in microseconds, median of 10,000 (of 100, 99 are within):\n\n"
+         "| | all | check, plan, context | attributes of pointers |\n|---|--:|--:|--:|\n");
+  json_array_foreach(json_object_get(file, "later_calls"), i, row)
+    printf("| `%s` | %.2f (%.2f) | %.2f (%.2f) | %.2f (%.2f) |\n", text(row, "name"), inside(row, "call", "median_us"),
+           inside(row, "call", "p99_us"), inside(row, "prepare", "median_us"), inside(row, "prepare", "p99_us"),
+           inside(row, "pointers", "median_us"), inside(row, "pointers", "p99_us"));
+  const json_t *model = json_object_get(file, "model");
+  printf("\nAll kernels of a model, for %.0f problems: %.0f, in %.2f seconds.\n", number(model, "problems"),
+         number(model, "kernels"), number(model, "seconds"));
+}
+
+/* Bytes of A and B that a kernel asks global memory for, for an operation: an element of A serves a row of a tile, or of naive's one. */
+static double bytes_of_an_operation(const json_t *row, bool is_naive) {
+  return is_naive ? 1 : 0.5 / number(row, "block_m") + 0.5 / number(row, "block_n");
+}
+
+static void print_lesson_rows(const json_t *file, bool with_shared) {
+  size_t r, i;
+  const json_t *result, *row;
+  json_array_foreach(json_object_get(file, "levels"), r, result) {
+    const json_t *rows = json_object_get(result, "rows");
+    double naive_us = NAN;
+    json_array_foreach(rows, i, row) {
+      bool is_naive = strcmp(text(row, "name"), "naive") == 0;
+      double us = inside(row, "cold", "median_us"), flops = number(result, "flops");
+      if (is_naive) naive_us = us;
+      if (!is_naive && !with_shared) continue;
+      printf("| %.0f | %.0f | %.0f |", number(result, "m"), number(result, "n"), number(result, "k"));
+      if (with_shared) printf(" `%s` %.0fx%.0f |", text(row, "name"), number(row, "block_m"), number(row, "block_n"));
+      printf(" %.1f | %.2f | %.1f %% |", us, number(row, "gflops") * 1e-3, 100 * number(result, "fma_us") / us);
+      double asked = bytes_of_an_operation(row, is_naive);
+      if (with_shared)
+        printf(" %.4f | %.1f |\n", asked, naive_us / us);
+      else
+        printf(" %.1f | %.0f |\n", number(result, "bytes") * 1e-6, asked * flops * 1e-6);
+    }
+  }
+}
+
+static void print_lesson_kernel(const json_t *file, const char *name) {
+  size_t i;
+  const json_t *row;
+  json_array_foreach(json_object_get(file, "kernels"), i, row)
+    if (strstr(text(row, "source"), name) && strstr(text(row, "defines"), "A_IS_E5M2=0"))
+      printf("| `%s` | %.0f | %.0f ms |\n", text(row, "defines"), number(row, "registers"), inside(row, "times", "median_ms"));
+  json_array_foreach(json_object_get(file, "first_calls"), i, row)
+    if (strcmp(text(row, "name"), name) == 0)
+      printf("\nA process's first call takes %.0f ms with nothing in the cache, %.1f ms with the kernel in the disk's",
+             inside(row, "cold", "median_ms"), inside(row, "warm", "median_ms"));
+  json_array_foreach(json_object_get(file, "later_calls"), i, row)
+    if (strcmp(text(row, "name"), name) == 0)
+      printf(", and each later one %.1f us of the host's time.\n", inside(row, "call", "median_us"));
+}
+
+/* The numbers of the lesson of a level. */
+static void print_lesson(json_t *const *files, int count, const char *name) {
+  bool with_shared = strcmp(name, "shared") == 0;
+  for (int f = 0; f < count; f++) {
+    if (f > 0) printf("\n");
+    if (is_gpu(files[f])) {
+      print_gpu_head(files[f]);
+      printf(": %.1f TFLOPS of FP32, %.2f TB/s; ", number(files[f], "fp32_flops") * 1e-12,
+             number(files[f], "memory_bytes_per_s") * 1e-12);
+      print_gpu_tail(files[f]);
+      if (with_shared)
+        printf(".\n\n| m | n | k | level, tile | us | TFLOPS | of the FP32 rate | bytes an operation | times `naive` |\n"
+               "|--:|--:|--:|---|--:|--:|--:|--:|--:|\n");
+      else
+        printf(".\n\n| m | n | k | us | TFLOPS | of the FP32 rate | MB there are | MB asked for |\n"
+               "|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+      print_lesson_rows(files[f], with_shared);
+    } else {
+      printf("| %s, by NVRTC %.1f | registers | to compile |\n|---|--:|--:|\n", text(files[f], "arch"),
+             number(files[f], "nvrtc") / 1000);
+      print_lesson_kernel(files[f], name);
+    }
+  }
+}
+
+static void print_table(const json_t *file) {
+  if (is_gemm(file))
+    print_gemm(file);
+  else if (is_gpu(file))
+    print_gpu(file);
+  else if (is_gpu_host(file))
+    print_gpu_host(file);
+  else
+    print_quantise(file);
+}
+
 int main(int argc, char **argv) {
   enum { MOST_FILES = 16 };
   json_t *files[MOST_FILES];
   int count = argc - 2;
-  if (count < 1 || count > MOST_FILES) return fprintf(stderr, "usage: report ladder|plot|tables RESULT.json...\n"), 2;
+  if (count < 1 || count > MOST_FILES)
+    return fprintf(stderr, "usage: report ladder|plot|tables|naive|shared RESULT.json...\n"), 2;
   for (int f = 0; f < count; f++) {
     json_error_t error;
     files[f] = json_load_file(argv[f + 2], 0, &error);
@@ -146,8 +306,10 @@ int main(int argc, char **argv) {
     print_ladder(files, count);
   else if (strcmp(argv[1], "plot") == 0)
     print_plot(files, count);
+  else if (strcmp(argv[1], "naive") == 0 || strcmp(argv[1], "shared") == 0)
+    print_lesson(files, count, argv[1]);
   else
-    for (int f = 0; f < count; f++) is_gemm(files[f]) ? print_gemm(files[f]) : print_quantise(files[f]);
+    for (int f = 0; f < count; f++) print_table(files[f]);
   for (int f = 0; f < count; f++) json_decref(files[f]);
   return fflush(stdout) == 0 ? 0 : 1;
 }

@@ -1,17 +1,25 @@
 # The target `results` writes the tables of README.md and bench/README.md and draws bench/ladder.svg, from bench/results/*.json.
-# Those are what `bench_gemm --json` and `bench_quantise --json` printed on a machine, with FG_COMMIT in the environment.
+# Those are what `bench_gemm --json` and its like printed on a machine, with FG_COMMIT in the environment. The same for lessons whose
+# numbers are a GPU's: their pictures are drawn by hand.
 file(GLOB gemm_results CONFIGURE_DEPENDS bench/results/gemm_*.json)
 file(GLOB quantise_results CONFIGURE_DEPENDS bench/results/quantise_*.json)
+file(GLOB gpu_results CONFIGURE_DEPENDS bench/results/gpu_*.json)
+set(gpu_levels ${gpu_results})
+list(FILTER gpu_levels EXCLUDE REGEX "/gpu_host_")
 add_executable(report bench/report.c)
 target_link_libraries(report PRIVATE fg_options finegemm_static PkgConfig::JANSSON m)
 find_program(GNUPLOT gnuplot)
 set(page ${PROJECT_SOURCE_DIR}/cmake/page.cmake)
 add_custom_target(
   results
-  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;ladder;${gemm_results}" -DPAGE=${PROJECT_SOURCE_DIR}/README -DMARKDOWN=1 -P
+  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;ladder;${gemm_results};${gpu_levels}" -DPAGE=${PROJECT_SOURCE_DIR}/README -DMARKDOWN=1 -P
           ${page}
-  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;tables;${gemm_results};${quantise_results}"
+  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;tables;${gemm_results};${quantise_results};${gpu_results}"
           -DPAGE=${PROJECT_SOURCE_DIR}/bench/README -DMARKDOWN=1 -P ${page}
+  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;naive;${gpu_results}" -DPAGE=${PROJECT_SOURCE_DIR}/lessons/04_naive -DMARKDOWN=1
+          -P ${page}
+  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;shared;${gpu_results}" -DPAGE=${PROJECT_SOURCE_DIR}/lessons/05_shared
+          -DMARKDOWN=1 -P ${page}
   COMMAND report plot ${gemm_results} > ladder.dat
   COMMAND ${GNUPLOT} -e "data='ladder.dat'; picture='${PROJECT_SOURCE_DIR}/bench/ladder.svg'" ${PROJECT_SOURCE_DIR}/bench/ladder.gp
   VERBATIM)
