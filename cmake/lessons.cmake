@@ -24,4 +24,8 @@ if(TARGET test_lessons)
   add_dependencies(test_lessons ${targets})
   target_compile_definitions(test_lessons PRIVATE FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                                                   FG_LESSONS_DIR="${PROJECT_BINARY_DIR}/lessons")
+  if(TARGET report) # which makes the numbers of the lessons that are kernels
+    add_dependencies(test_lessons report)
+    target_compile_definitions(test_lessons PRIVATE FG_REPORT="$<TARGET_FILE:report>")
+  endif()
 endif()

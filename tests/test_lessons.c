@@ -2,6 +2,7 @@
  * lessons comparable, and shows what the page's sentences claim. docs/numerics.md and its program are held to the same. */
 #include <criterion/criterion.h>
 #include <glob.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -54,10 +55,10 @@ static char *run(const char *name, const char *arguments, int want) {
   return text;
 }
 
-/* Calls `see` with the name of each lesson, as "01_fp8". */
-static void for_each_lesson(void (*see)(const char *name)) {
+/* Calls `see` with the name of each lesson whose source ends so, as "01_fp8". */
+static void for_each(const char *ending, void (*see)(const char *name)) {
   glob_t found;
-  cr_assert_eq(glob(path_of("%s/lessons/[0-9][0-9]_*.c", FG_SOURCE_DIR), 0, NULL, &found), 0, "there are no lessons");
+  cr_assert_eq(glob(path_of("%s/lessons/[0-9][0-9]_*.%s", FG_SOURCE_DIR, ending), 0, NULL, &found), 0, "there are no lessons");
   for (size_t i = 0; i < found.gl_pathc; i++) {
     char name[64];
     const char *file = strrchr(found.gl_pathv[i], '/') + 1;
@@ -66,6 +67,9 @@ static void for_each_lesson(void (*see)(const char *name)) {
   }
   globfree(&found);
 }
+
+static void for_each_lesson(void (*see)(const char *name)) { for_each("c", see); }
+static void for_each_kernel(void (*see)(const char *name)) { for_each("cu", see); }
 
 static void page_has_the_numbers(const char *name, const char *page_path) {
   char *page = read_file(page_path), *numbers = run(name, "", 0);
@@ -101,11 +105,7 @@ static void has_in_order(const char *name, const char *text, const char *const *
   }
 }
 
-static void keeps_the_skeleton(const char *name) {
-  char *program = read_file(path_of("%s/lessons/%s.c", FG_SOURCE_DIR, name));
-  has_in_order(name, program,
-               (const char *const[]){"/* Lesson ", "/* Constants: ", "/* Data: ", "/* Experiment: ", "/* Printout: ", NULL});
-  free(program);
+static void page_keeps_the_skeleton(const char *name) {
   char *page = read_file(path_of("%s/lessons/%s.md", FG_SOURCE_DIR, name));
   has_in_order(name, page,
                (const char *const[]){"# Lesson ", "## Idea\n", "## Picture\n", "## Read\n", "## Numbers\n", "## Trap\n",
@@ -120,7 +120,29 @@ static void keeps_the_skeleton(const char *name) {
   free(ladder);
 }
 
-Test(lessons, keep_the_skeleton) { for_each_lesson(keeps_the_skeleton); }
+static void keeps_the_skeleton(const char *name) {
+  char *program = read_file(path_of("%s/lessons/%s.c", FG_SOURCE_DIR, name));
+  has_in_order(name, program,
+               (const char *const[]){"/* Lesson ", "/* Constants: ", "/* Data: ", "/* Experiment: ", "/* Printout: ", NULL});
+  free(program);
+  page_keeps_the_skeleton(name);
+}
+
+/* The kernel bears the level's name, which the file bears too. */
+static void kernel_keeps_the_skeleton(const char *name) {
+  char *source = read_file(path_of("%s/lessons/%s.cu", FG_SOURCE_DIR, name)), head[256], kernel[256];
+  snprintf(head, sizeof head, "/* Level `%s`: ", name + 3);
+  snprintf(kernel, sizeof kernel, " %s(const __grid_constant__ struct fg_args args) {\n", name + 3);
+  cr_expect_eq(strncmp(source, head, strlen(head)), 0, "%s.cu does not begin with \"%s\"", name, head);
+  cr_expect_not_null(strstr(source, kernel), "%s.cu has no kernel %s()", name, name + 3);
+  free(source);
+  page_keeps_the_skeleton(name);
+}
+
+Test(lessons, keep_the_skeleton) {
+  for_each_lesson(keeps_the_skeleton);
+  for_each_kernel(kernel_keeps_the_skeleton);
+}
 
 static void refuses(const char *name) {
   char *text = run(name, "--draw", 2);
@@ -129,6 +151,26 @@ static void refuses(const char *name) {
 }
 
 Test(lessons, refuse_what_they_do_not_know) { for_each_lesson(refuses); }
+
+#ifdef FG_REPORT
+/* The numbers of a kernel's page are those of the benchmarks' results. */
+static void kernel_has_the_numbers(const char *name) {
+  FILE *pipe = popen(path_of("LC_ALL=C; '%s' %s '%s'/bench/results/gpu_*.json", FG_REPORT, name + 3, FG_SOURCE_DIR), "r");
+  cr_assert_not_null(pipe);
+  char *numbers = read_all(pipe);
+  cr_assert_eq(pclose(pipe), 0, "report %s ended with other than 0: %s", name + 3, numbers);
+  char *page = read_file(path_of("%s/lessons/%s.md", FG_SOURCE_DIR, name));
+  const char begin[] = "<!-- numbers:begin -->\n", *from = strstr(page, begin), *to = strstr(page, "<!-- numbers:end -->");
+  cr_assert(from && to, "%s.md has no markers for its numbers", name);
+  from += strlen(begin);
+  cr_expect(strlen(numbers) > 0 && (size_t)(to - from) == strlen(numbers) && strncmp(from, numbers, strlen(numbers)) == 0,
+            "%s.md says other than the results, which are\n%s", name, numbers);
+  free(page);
+  free(numbers);
+}
+
+Test(lessons, numbers_of_kernels_are_what_benchmarks_printed) { for_each_kernel(kernel_has_the_numbers); }
+#endif
 
 /* A block of columns of what a lesson prints for its picture; two empty lines end a block. */
 static int read_block(const char *text, int block, int columns, double table[ROWS][COLUMNS]) {
@@ -307,4 +349,39 @@ Test(lessons, lesson_3_shows_what_its_page_says) {
   cr_expect(fabs(read_verdict(page, "cancelling", "one level").error - 78) <= 0.5);
   page_says("03_accumulation", "it may be wrong by 78 % of itself, and legal");
   free(page);
+}
+
+/* Microseconds that lesson 5's benchmark took for n = columns, k = 7168, by level and side of the tile. */
+static double cold_us(const json_t *results, int m, int n, const char *level, int side) {
+  size_t r, i;
+  const json_t *result, *row;
+  json_array_foreach(json_object_get(results, "levels"), r, result) {
+    if (json_integer_value(json_object_get(result, "m")) != m || json_integer_value(json_object_get(result, "n")) != n) continue;
+    json_array_foreach(json_object_get(result, "rows"), i, row)
+      if (strcmp(json_string_value(json_object_get(row, "name")), level) == 0 &&
+          json_integer_value(json_object_get(row, "block_m")) == side)
+        return json_real_value(json_object_get(json_object_get(row, "cold"), "median_us"));
+  }
+  cr_assert(false, "no result for %d x %d, %s %d", m, n, level, side);
+  return 0;
+}
+
+/* Lessons 4 and 5: what their sentences make of the results. */
+Test(lessons, lessons_4_and_5_show_what_their_pages_say) {
+  json_t *results = json_load_file(path_of("%s/bench/results/gpu_h100.json", FG_SOURCE_DIR), 0, NULL);
+  cr_assert_not_null(results);
+  const double rate = json_real_value(json_object_get(results, "fp32_flops")), flops = 2.0 * 4096 * 4096 * 7168;
+  const double naive = cold_us(results, 4096, 4096, "naive", 16), tile_64 = cold_us(results, 4096, 4096, "shared", 64);
+  const double tile_32 = cold_us(results, 4096, 4096, "shared", 32), tile_16 = cold_us(results, 4096, 4096, "shared", 16);
+  cr_expect(fabs(flops / naive * 1e6 / rate - 0.013) <= 0.001);
+  cr_expect(fabs(naive / tile_64 - 25) <= 0.5);
+  cr_expect(fabs(flops / tile_64 * 1e6 / rate - 1.0 / 3) <= 0.01);
+  cr_expect(fabs(1 - tile_64 / tile_32 - 0.4) <= 0.02 && fabs(1 - tile_32 / tile_16 - 0.6) <= 0.02);
+  cr_expect_lt(cold_us(results, 64, 4096, "shared", 32), cold_us(results, 64, 4096, "shared", 64));
+  for (int side = 16; side <= 64; side *= 2)
+    cr_expect_lt(cold_us(results, 1, 7168, "naive", 16), cold_us(results, 1, 7168, "shared", side));
+  json_decref(results);
+  page_says("04_naive", "1.3 % of the FP32 units' rate");
+  page_says("05_shared", "A tile of 64x64 is 25 times as fast as `naive` where there are enough of them, and at a third of");
+  page_says("05_shared", "cost 40 % of the speed. Half of that again costs 60 %");
 }
