@@ -67,6 +67,9 @@ fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan)
   if (status != FG_OK) return status;
   made.threads = full->level == FG_NAIVE ? made.block_m * made.block_n : 256;
   made.tiles = tiles_of(&made, full);
+  if (made.tiles > INT_MAX)
+    return fg_fail(FG_UNSUPPORTED, "d has more than 2^31 - 1 tiles of %d x %d, which this level cannot count", made.block_m,
+                   made.block_n);
   if (wish->threads && wish->threads != made.threads)
     return fg_fail(FG_BAD_PLAN, "plan.threads is %d; with these tiles it must be 0 or %d", wish->threads, made.threads);
   if (wish->tiles && wish->tiles != made.tiles)

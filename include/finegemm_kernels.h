@@ -48,14 +48,14 @@ typedef struct fg_plan {
   int blocks;           /**< of the grid: block i takes tiles i, i + blocks, ... With fg_problem::sm_limit at most that many */
   int cluster;          /**< blocks of a cluster, which divides `blocks`; more than 1: Hopper */
   int split_k;          /**< ranges of K, as fg_problem::split_k */
-  int64_t tiles;        /**< in all; follows from the problem */
+  int64_t tiles;        /**< in all, at most 2^31 - 1; follows from the problem */
 } fg_plan;
 
 /**
  * The plan of a GPU level for a problem: a pure function of its arguments, the same everywhere. Of the problem no pointer is
  * looked at but problem->plan.
  * @return FG_OK; FG_NULL_POINTER: an argument; FG_BAD_SIZE, FG_BAD_ENUM: the problem, or gpu->sms below 1; FG_UNSUPPORTED: not a
- *         GPU level, or none that this GPU runs; FG_BAD_PLAN: problem->plan.
+ *         GPU level, none that this GPU runs, or more tiles than it can count; FG_BAD_PLAN: problem->plan.
  */
 FG_API fg_status fg_plan_make(const fg_gpu *gpu, const fg_problem *problem, fg_plan *plan);
 

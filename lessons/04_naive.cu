@@ -8,12 +8,13 @@
 
 extern "C" __global__ void __launch_bounds__(BLOCK_M *BLOCK_N, 1) naive(const __grid_constant__ struct fg_args args) {
   wait_for_the_launch_before();
-  long long row_tiles = (args.m + BLOCK_M - 1) / BLOCK_M, col_tiles = (args.n + BLOCK_N - 1) / BLOCK_N;
-  long long matrices = args.kind == GROUPED_ROWS ? 1 : args.groups;
-  for (long long tile = blockIdx.x; tile < row_tiles * col_tiles * matrices; tile += gridDim.x) {
-    long long row_tile = tile / col_tiles, matrix = row_tile / row_tiles;
-    long long row = row_tile % row_tiles * BLOCK_M + threadIdx.x / BLOCK_N;
-    long long col = tile % col_tiles * BLOCK_N + threadIdx.x % BLOCK_N;
+  /* The plan sees to it that a tile's number fits 31 bits. */
+  unsigned row_tiles = (args.m + BLOCK_M - 1) / BLOCK_M, col_tiles = (args.n + BLOCK_N - 1) / BLOCK_N;
+  unsigned matrices = args.kind == GROUPED_ROWS ? 1 : args.groups;
+  for (unsigned tile = blockIdx.x; tile < row_tiles * col_tiles * matrices; tile += gridDim.x) {
+    unsigned row_tile = tile / col_tiles, matrix = row_tile / row_tiles;
+    long long row = row_tile % row_tiles * (long long)BLOCK_M + threadIdx.x / BLOCK_N;
+    long long col = tile % col_tiles * (long long)BLOCK_N + threadIdx.x % BLOCK_N;
     if (row >= args.m || col >= args.n) continue;
     struct run run = find_run(args, matrix, row, row + 1);
     if (run.group < 0) continue;

@@ -72,14 +72,16 @@ __device__ static void multiply(const struct fg_args &args, union shared *shared
 extern "C" __global__ void __launch_bounds__(THREADS, 2) shared(const __grid_constant__ struct fg_args args) {
   __shared__ union shared memory;
   wait_for_the_launch_before();
-  long long row_tiles = (args.m + BLOCK_M - 1) / BLOCK_M, col_tiles = (args.n + BLOCK_N - 1) / BLOCK_N;
-  long long matrices = args.kind == GROUPED_ROWS ? 1 : args.groups;
-  for (long long tile = blockIdx.x; tile < row_tiles * col_tiles * matrices; tile += gridDim.x) {
-    long long row_tile = tile / col_tiles, matrix = row_tile / row_tiles, row = row_tile % row_tiles * BLOCK_M;
+  /* The plan sees to it that a tile's number fits 31 bits. */
+  unsigned row_tiles = (args.m + BLOCK_M - 1) / BLOCK_M, col_tiles = (args.n + BLOCK_N - 1) / BLOCK_N;
+  unsigned matrices = args.kind == GROUPED_ROWS ? 1 : args.groups;
+  for (unsigned tile = blockIdx.x; tile < row_tiles * col_tiles * matrices; tile += gridDim.x) {
+    unsigned row_tile = tile / col_tiles, matrix = row_tile / row_tiles;
+    long long row = row_tile % row_tiles * (long long)BLOCK_M, col = tile % col_tiles * (long long)BLOCK_N;
     long long end = row + BLOCK_M < args.m ? row + BLOCK_M : args.m;
     while (row < end) { /* a tile's rows may be of several groups */
       struct run run = find_run(args, matrix, row, end);
-      if (run.group >= 0) multiply(args, &memory, matrix, run, row, tile % col_tiles * BLOCK_N);
+      if (run.group >= 0) multiply(args, &memory, matrix, run, row, col);
       row = run.end;
     }
   }

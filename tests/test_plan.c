@@ -35,12 +35,18 @@ Test(plan, covers_every_shape_on_every_gpu) {
         for (problem.sm_limit = 0; problem.sm_limit < 200; problem.sm_limit = 2 * problem.sm_limit + 1) {
           fg_plan plan, again;
           memset(&plan, 0xAA, sizeof plan), memset(&again, 0x55, sizeof again);
+          int64_t matrices = kind == FG_DENSE || kind == FG_GROUPED_ROWS ? 1 : 3;
+          int side = problem.level == FG_NAIVE ? 16 : 64;
+          if (tiles(problem.m, problem.n, matrices, side, side) > INT_MAX) {
+            cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_UNSUPPORTED);
+            cr_assert(strstr(fg_message(), "2^31 - 1 tiles"), "%s", fg_message());
+            continue;
+          }
           cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_OK, "%s", fg_message());
           cr_assert_eq(fg_plan_make(&gpu, &problem, &again), FG_OK);
           cr_assert(plan.level == again.level && plan.block_m == again.block_m && plan.block_n == again.block_n &&
                     plan.threads == again.threads && plan.blocks == again.blocks && plan.tiles == again.tiles);
           cr_assert_eq(plan.level, problem.level);
-          int64_t matrices = kind == FG_DENSE || kind == FG_GROUPED_ROWS ? 1 : 3;
           cr_assert_eq(plan.tiles, tiles(problem.m, problem.n, matrices, plan.block_m, plan.block_n));
           cr_assert(plan.threads % 32 == 0 && plan.threads >= 32 && plan.threads <= 1024);
           cr_assert_eq(plan.split_k, 1);
