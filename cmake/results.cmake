@@ -2,6 +2,7 @@
 # Those are what `bench_gemm --json` and its like printed on a machine, with FG_COMMIT in the environment. The same for lessons whose
 # numbers are a GPU's: their pictures are drawn by hand.
 file(GLOB gemm_results CONFIGURE_DEPENDS bench/results/gemm_*.json)
+file(GLOB scaling_results CONFIGURE_DEPENDS bench/results/scaling_*.json) # one level, on every path and over threads
 file(GLOB quantise_results CONFIGURE_DEPENDS bench/results/quantise_*.json)
 file(GLOB gpu_results CONFIGURE_DEPENDS bench/results/gpu_*.json)
 set(gpu_levels ${gpu_results})
@@ -14,7 +15,7 @@ add_custom_target(
   results
   COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;ladder;${gemm_results};${gpu_levels}" -DPAGE=${PROJECT_SOURCE_DIR}/README -DMARKDOWN=1 -P
           ${page}
-  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;tables;${gemm_results};${quantise_results};${gpu_results}"
+  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;tables;${gemm_results};${scaling_results};${quantise_results};${gpu_results}"
           -DPAGE=${PROJECT_SOURCE_DIR}/bench/README -DMARKDOWN=1 -P ${page}
   COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;naive;${gpu_results}" -DPAGE=${PROJECT_SOURCE_DIR}/lessons/04_naive -DMARKDOWN=1
           -P ${page}

@@ -376,12 +376,11 @@ Test(lessons, lessons_4_and_5_show_what_their_pages_say) {
   cr_expect(fabs(flops / naive * 1e6 / rate - 0.013) <= 0.001);
   cr_expect(fabs(naive / tile_64 - 25) <= 0.5);
   cr_expect(fabs(flops / tile_64 * 1e6 / rate - 1.0 / 3) <= 0.01);
-  cr_expect(fabs(1 - tile_64 / tile_32 - 0.4) <= 0.02 && fabs(1 - tile_32 / tile_16 - 0.6) <= 0.02);
+  cr_expect(fabs(1 - tile_64 / tile_32 - 0.5) <= 0.02 && fabs(1 - tile_32 / tile_16 - 0.45) <= 0.03);
   cr_expect_lt(cold_us(results, 64, 4096, "shared", 32), cold_us(results, 64, 4096, "shared", 64));
-  for (int side = 16; side <= 64; side *= 2)
-    cr_expect_lt(cold_us(results, 1, 7168, "naive", 16), cold_us(results, 1, 7168, "shared", side));
+  cr_expect_lt(cold_us(results, 1, 7168, "naive", 16), cold_us(results, 1, 7168, "shared", 64));
   json_decref(results);
   page_says("04_naive", "1.3 % of the FP32 units' rate");
   page_says("05_shared", "A tile of 64x64 is 25 times as fast as `naive` where there are enough of them, and at a third of");
-  page_says("05_shared", "cost 40 % of the speed. Half of that again costs 60 %");
+  page_says("05_shared", "cost half of the speed, and half of that again nearly another half");
 }
