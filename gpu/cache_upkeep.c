@@ -137,7 +137,7 @@ static void describe(int directory, const struct found *found, struct fg_cache_e
     entry->key = strndup(cached.key, cached.key_bytes);
     free(cached.data);
   }
-  snprintf(entry->why, sizeof entry->why, "%s", why);
+  snprintf(entry->why, sizeof entry->why, "%.*s", (int)sizeof entry->why - 1, why);
 }
 
 int fg_cache_list(const char *directory, struct fg_cache_entry **entries, char why[FG_CACHE_WHY_BYTES]) {
