@@ -262,7 +262,7 @@ static struct fg_args args_of(const fg_problem *full) {
 }
 
 static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan) {
-  CUfunction function;
+  CUfunction function = NULL;
   TRY(check_pointers(context, full));
   TRY(find_function(context, full, plan, &function));
   struct fg_args args = args_of(full);
@@ -303,7 +303,7 @@ fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full) {
 }
 
 static fg_status prepare(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan) {
-  CUfunction function;
+  CUfunction function = NULL;
   struct fg_kernel_id id = fg_kernel_id_of(plan, full);
   return find_ready(context, &id) ? FG_OK : make_ready(context, &id, &function);
 }

@@ -56,7 +56,7 @@ fg_status fg_kernel_load(const struct fg_driver *driver, const char *arch, const
   fg_status status = FG_OK;
   pthread_mutex_lock(&entry->mutex);
   if (!entry->kernel) {
-    CUkernel made;
+    CUkernel made = NULL;
     status = load(driver, arch, id, &made);
     if (status == FG_OK) entry->kernel = made;
   }
