@@ -1,15 +1,15 @@
 /* Times levels side by side with plain sgemm on operands that are already FP32, in turns, so that whatever else the machine does
  * meets all of them alike. Before a level is timed, rows of its result are held against fg_exact()'s bound, and elements of the
  * family hopper against its definition. bench/README.md says how to use it and what came out. */
+#define BENCH "bench_gemm"
+#include "bench.h"
 #include "cpu.h"
 #include "finegemm.h"
 #include "median.h"
 
 #include <cblas.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <limits.h>
 #include <math.h>
 #include <omp.h>
 #include <popt.h>
@@ -21,12 +21,8 @@
 #include <malloc.h>
 #endif
 
-enum { MAX_SHAPES = 64, MAX_LEVELS = 16, ISAS = FG_ISA_AVX512 + 1, MAX_CONTENDERS = MAX_LEVELS * ISAS, MAX_TEAMS = 64 };
-enum { CHECKED_ROWS = 16, DEFINED_COLS = 32, EXIT_USAGE = 2 };
-
-struct shape {
-  int64_t m, n, k;
-};
+enum { MAX_LEVELS = 16, ISAS = FG_ISA_AVX512 + 1, MAX_CONTENDERS = MAX_LEVELS * ISAS, MAX_TEAMS = 64 };
+enum { CHECKED_ROWS = 16, DEFINED_COLS = 32 };
 
 /* A level on a vector path. */
 struct contender {
@@ -57,35 +53,16 @@ struct times {
   double *by_round, median, min, max;
 };
 
-static _Noreturn void fail(int code, const char *what) {
-  fprintf(stderr, "bench_gemm: %s\n", what);
-  exit(code);
-}
-
-static void require(fg_status status) {
-  if (status != FG_OK) fail(EXIT_FAILURE, fg_message());
-}
-
 static void *allocate(size_t count, size_t element_bytes) {
   void *data = count ? calloc(count, element_bytes) : NULL;
   if (!data) fail(EXIT_FAILURE, "no memory for the operands");
   return data;
 }
 
-/* Sums of four uniform numbers: bell-shaped around 0. */
-static void fill(float *x, int64_t count, uint64_t seed) {
-  for (int64_t i = 0; i < count; i++) {
-    x[i] = -2;
-    for (int part = 0; part < 4; part++) {
-      seed = seed * 6364136223846793005u + 1442695040888963407u;
-      x[i] += (float)(seed >> 40) * 0x1p-24F;
-    }
-  }
-}
-
 static void make_operand(fg_context *context, int64_t rows, int64_t k, fg_scaling scaling, uint8_t *codes, float *scale,
                          float *floats) {
-  fill(floats, rows * k, (uint64_t)(rows + scaling));
+  uint64_t seed = (uint64_t)(rows + scaling);
+  fill_bell_shaped(floats, rows * k, &seed);
   require(fg_quantize(context, &(fg_conversion){.rows = rows,
                                                 .cols = k,
                                                 .from = {.data = floats},
@@ -374,27 +351,6 @@ static const char *found(const fg_finding *findings, int count, const char *name
   return "?";
 }
 
-static bool parse_size(const char **text, char end, int64_t *size) {
-  char *stop;
-  errno = 0;
-  long long value = strtoll(*text, &stop, 10);
-  if (errno || stop == *text || *stop != end || value < 1 || value > INT_MAX) return false;
-  *size = value;
-  *text = *stop ? stop + 1 : stop;
-  return true;
-}
-
-static void parse_shapes(char *text, struct setup *setup) {
-  for (char *item = strtok(text, ","); item; item = strtok(NULL, ",")) {
-    const char *rest = item;
-    struct shape shape;
-    if (setup->shape_count == MAX_SHAPES) fail(EXIT_USAGE, "--shapes takes at most 64 shapes");
-    if (!parse_size(&rest, 'x', &shape.m) || !parse_size(&rest, 'x', &shape.n) || !parse_size(&rest, 0, &shape.k))
-      fail(EXIT_USAGE, "--shapes takes M x N x K as 512x7168x2048, each from 1 to 2147483647, commas between shapes");
-    setup->shapes[setup->shape_count++] = shape;
-  }
-}
-
 static void parse_levels(fg_context *context, char *text, struct setup *setup) {
   int known;
   const fg_level_info *levels = fg_levels(&known);
@@ -467,7 +423,7 @@ int main(int argc, const char **argv) {
 
   fg_context *context;
   require(fg_context_create(&context, NULL));
-  parse_shapes(shapes, &setup);
+  setup.shape_count = parse_shapes(shapes, setup.shapes);
   parse_levels(context, levels, &setup);
   parse_teams(teams, &setup);
   parse_isas(isas, &setup);

@@ -1,11 +1,11 @@
 /* Times levels of a GPU side by side, in turns. Before a level is timed, rows of its result are held against its twin on the CPU, bit
  * for bit. bench/README.md says how to use it and what came out. */
+#define BENCH "bench_gpu"
+#include "bench.h"
 #include "gpu_machine.h"
 #include "median.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <math.h>
 #include <popt.h>
 #include <stdbool.h>
@@ -13,11 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_SHAPES = 64, MAX_CONTENDERS = 16, CHECKED_ROWS = 16, SETTLED_ROUNDS = 5, SETTLED_MS = 100, EXIT_USAGE = 2 };
-
-struct shape {
-  int64_t m, n, k;
-};
+enum { MAX_CONTENDERS = 16, CHECKED_ROWS = 16, SETTLED_ROUNDS = 5, SETTLED_MS = 100 };
 
 /* A level with the library's plan, or with tiles of another size. */
 struct contender {
@@ -52,15 +48,6 @@ struct times {
   double median, min, max;
 };
 
-static _Noreturn void fail(int code, const char *what) {
-  fprintf(stderr, "bench_gpu: %s\n", what);
-  exit(code);
-}
-
-static void require(fg_status status) {
-  if (status != FG_OK) fail(EXIT_FAILURE, fg_message());
-}
-
 static void require_driver(const char *call, CUresult error) {
   if (error != CUDA_SUCCESS) require(fg_driver_fail(call, error));
 }
@@ -71,22 +58,12 @@ static void *allocate(size_t bytes) {
   return data;
 }
 
-/* Sums of four uniform numbers: bell-shaped around 0. */
-static void fill(float *x, int64_t count, uint64_t seed) {
-  for (int64_t i = 0; i < count; i++) {
-    x[i] = -2;
-    for (int part = 0; part < 4; part++) {
-      seed = seed * 6364136223846793005u + 1442695040888963407u;
-      x[i] += (float)(seed >> 40) * 0x1p-24F;
-    }
-  }
-}
-
 static int64_t blocks_of(int64_t k) { return (k + 127) / 128; }
 
 static void make_operand(fg_context *cpu, int64_t rows, int64_t k, fg_scaling scaling, void *codes, float *scale) {
   float *floats = allocate((size_t)(rows * k) * sizeof *floats);
-  fill(floats, rows * k, (uint64_t)(rows + scaling));
+  uint64_t seed = (uint64_t)(rows + scaling);
+  fill_bell_shaped(floats, rows * k, &seed);
   require(fg_quantize(
       cpu, &(fg_conversion){
                .rows = rows, .cols = k, .from = {.data = floats}, .to = {.data = codes, .scale = scale, .scaling = scaling}}));
@@ -254,27 +231,6 @@ static json_t *measure(const struct bench *bench, struct setup *setup, struct sh
                    (json_int_t)shape.k, "flops", flops, "bytes", bytes, "fma_us", fma_us, "memory_us", memory_us, "rows", rows);
 }
 
-static bool parse_size(const char **text, char end, int64_t *size) {
-  char *stop;
-  errno = 0;
-  long long value = strtoll(*text, &stop, 10);
-  if (errno || stop == *text || *stop != end || value < 1 || value > INT_MAX) return false;
-  *size = value;
-  *text = *stop ? stop + 1 : stop;
-  return true;
-}
-
-static void parse_shapes(char *text, struct setup *setup) {
-  for (char *item = strtok(text, ","); item; item = strtok(NULL, ",")) {
-    const char *rest = item;
-    struct shape shape;
-    if (setup->shape_count == MAX_SHAPES) fail(EXIT_USAGE, "--shapes takes at most 64 shapes");
-    if (!parse_size(&rest, 'x', &shape.m) || !parse_size(&rest, 'x', &shape.n) || !parse_size(&rest, 0, &shape.k))
-      fail(EXIT_USAGE, "--shapes takes M x N x K as 512x7168x2048, each from 1 to 2147483647, commas between shapes");
-    setup->shapes[setup->shape_count++] = shape;
-  }
-}
-
 static void parse_levels(fg_context *gpu, char *text, struct setup *setup) {
   int known;
   const fg_level_info *levels = fg_levels(&known);
@@ -364,7 +320,7 @@ int main(int argc, const char **argv) {
   if (!levels) levels = strdup("naive,shared");
   if (!shapes || !levels) fail(EXIT_FAILURE, "no memory");
   struct bench bench = open_bench(&setup);
-  parse_shapes(shapes, &setup);
+  setup.shape_count = parse_shapes(shapes, setup.shapes);
   parse_levels(bench.gpu, levels, &setup);
   run(&bench, &setup);
   require(fg_memory_free(bench.gpu, bench.flush));

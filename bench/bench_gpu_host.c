@@ -1,5 +1,7 @@
 /* What a GPU level costs the host: the first call of a process, with the kernel compiled and with it in the disk's cache; every later
  * call, and its parts; compiling. Without a GPU only what is compiled is timed. bench/README.md says how to use it and what came out. */
+#define BENCH "bench_gpu_host"
+#include "bench.h"
 #include "gpu_machine.h"
 #include "median.h"
 
@@ -14,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FIRST_REPEATS = 7, COMPILE_REPEATS = 5, CALLS = 10000, AT_ONCE = 250, EXIT_USAGE = 2 };
+enum { FIRST_REPEATS = 7, COMPILE_REPEATS = 5, CALLS = 10000, AT_ONCE = 250 };
 
 static const fg_level levels[] = {FG_NAIVE, FG_SHARED};
 enum { LEVELS = sizeof levels / sizeof *levels };
@@ -25,15 +27,6 @@ static const int64_t model[][2] = {{2112, 7168}, {576, 7168},  {24576, 1536}, {3
 enum { MODEL = sizeof model / sizeof *model, LARGEST_M = 8192 };
 
 static int table = 1; /* printed, else JSON */
-
-static _Noreturn void fail(int code, const char *what) {
-  fprintf(stderr, "bench_gpu_host: %s\n", what);
-  exit(code);
-}
-
-static void require(fg_status status) {
-  if (status != FG_OK) fail(EXIT_FAILURE, fg_message());
-}
 
 static double now_us(void) {
   struct timespec now;

@@ -1,6 +1,8 @@
 /* Times fg_quantize() to FP8 with scales 1x128 beside memcpy() of the same source, in turns, on every vector path that the machine
  * has. What it reads it must read twice, since it promises to write nothing if there is a NaN: the two passes are timed apart
  * too. */
+#define BENCH "bench_quantise"
+#include "bench.h"
 #include "cpu.h"
 #include "finegemm.h"
 #include "median.h"
@@ -14,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLS = 7168, PATHS = 3, EXIT_USAGE = 2 };
+enum { COLS = 7168, PATHS = 3 };
 
 static const struct {
   fg_type type;
@@ -27,11 +29,6 @@ struct times {
   double copy[MAX_REPEATS], quantise[MAX_REPEATS], check[MAX_REPEATS], encode[MAX_REPEATS];
 };
 
-static _Noreturn void fail(int code, const char *what) {
-  fprintf(stderr, "bench_quantise: %s\n", what);
-  exit(code);
-}
-
 /* Written once, so that no page is first touched while the clock runs. */
 static void *allocate(size_t bytes) {
   void *data = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
@@ -39,18 +36,11 @@ static void *allocate(size_t bytes) {
   return memset(data, 0x11, bytes);
 }
 
-/* Sums of four uniform numbers: bell-shaped around 0. */
 static void fill(fg_type type, void *x, int64_t count) {
   uint64_t seed = 1;
   for (int64_t i = 0; i < count; i += COLS) {
     float row[COLS];
-    for (int j = 0; j < COLS; j++) {
-      row[j] = -2;
-      for (int part = 0; part < 4; part++) {
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        row[j] += (float)(seed >> 40) * 0x1p-24F;
-      }
-    }
+    fill_bell_shaped(row, COLS, &seed);
     fg_from_float(type, row, (char *)x + (size_t)i * fg_type_bytes(type), COLS);
   }
 }
