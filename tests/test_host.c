@@ -38,11 +38,9 @@ static fg_context *context_on(int ordinal) {
 
 enum { M = 100, N = 200, K = 300, BYTES = 1 << 20 };
 
-/* A dense problem in memory of the context, all of whose operands are in one allocation. */
-static fg_problem problem_in(fg_context *context, void **memory) {
-  *memory = NULL;
-  cr_assert_eq(fg_memory_allocate(context, BYTES, memory), FG_OK, "%s", fg_message());
-  char *at = *memory;
+/* A dense problem, all of whose operands are in one allocation. */
+static fg_problem problem_at(void *memory) {
+  char *at = memory;
   return (fg_problem){.m = M,
                       .n = N,
                       .k = K,
@@ -50,6 +48,12 @@ static fg_problem problem_in(fg_context *context, void **memory) {
                       .b = {.data = at + 200000, .scale = (float *)(void *)(at + 300000)},
                       .d = {.data = at + 400000},
                       .level = FG_SHARED};
+}
+
+static fg_problem problem_in(fg_context *context, void **memory) {
+  *memory = NULL;
+  cr_assert_eq(fg_memory_allocate(context, BYTES, memory), FG_OK, "%s", fg_message());
+  return problem_at(*memory);
 }
 
 static void expect_nothing_left(void) {
@@ -488,11 +492,7 @@ static fg_context *shared_context;
 static void *shared_memory;
 
 static void *multiply_together(void *failed) {
-  fg_problem problem = {.m = M, .n = N, .k = K, .level = FG_SHARED};
-  char *at = shared_memory;
-  problem.a = (fg_operand){.data = at, .scale = (float *)(void *)(at + 100000)};
-  problem.b = (fg_operand){.data = at + 200000, .scale = (float *)(void *)(at + 300000)};
-  problem.d.data = at + 400000;
+  fg_problem problem = problem_at(shared_memory);
   pthread_barrier_wait(&together);
   for (int i = 0; i < 20; i++) {
     problem.level = i % 2 ? FG_NAIVE : FG_SHARED;
@@ -558,14 +558,7 @@ static int whole_way(const struct failing *failing) {
   statuses[0] = fg_context_create(&context, &(fg_context_options){.device = FG_CUDA});
   if (statuses[0] == FG_OK) statuses[1] = fg_memory_allocate(context, BYTES, &memory);
   if (memory) {
-    char *at = memory;
-    fg_problem problem = {.m = M,
-                          .n = N,
-                          .k = K,
-                          .a = {.data = at, .scale = (float *)(void *)(at + 100000)},
-                          .b = {.data = at + 200000, .scale = (float *)(void *)(at + 300000)},
-                          .d = {.data = at + 400000},
-                          .level = FG_SHARED};
+    fg_problem problem = problem_at(memory);
     float zero = 0;
     statuses[2] = fg_memory_copy(context, memory, &zero, sizeof zero);
     statuses[3] = fg_gemm(context, &problem);

@@ -33,12 +33,6 @@ static void free_codes(void) {
 
 TestSuite(mma, .init = make_codes, .fini = free_codes);
 
-static uint32_t bits_of(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
 static float float_of(uint32_t bits) {
   float x;
   memcpy(&x, &bits, sizeof x);
@@ -108,7 +102,7 @@ static const char *products_are_wrong(const struct dot *dot, int64_t s) {
   const fg_mma_step *step = &dot->step[s];
   for (int i = 0; i < STEP; i++) {
     double product = product_of(dot, s * STEP + i), got = (double)step->product[i];
-    if (isnan(product) ? bits_of(step->product[i]) != 0x7FFFFFFFu : !(got == product)) return "a product is not a b";
+    if (isnan(product) ? bits_of_float(step->product[i]) != 0x7FFFFFFFu : !(got == product)) return "a product is not a b";
   }
   return NULL;
 }
@@ -124,7 +118,7 @@ static const char *special_step_is_wrong(const fg_mma_step *step) {
   }
   if (step->c_term || step->exponent || step->sum) return "a step that is not finite has an exponent, a sum or c's term";
   uint32_t wanted = nan || (positive && negative) ? 0x7FFFFFFFu : positive ? 0x7F800000u : negative ? 0xFF800000u : 0;
-  return bits_of(step->d) == wanted ? NULL : "the result is not the NaN or infinity that it should be";
+  return bits_of_float(step->d) == wanted ? NULL : "the result is not the NaN or infinity that it should be";
 }
 
 static const char *exponent_is_wrong(const struct dot *dot, int64_t s) {
@@ -156,7 +150,7 @@ static const char *finite_step_is_wrong(const struct dot *dot, int64_t s) {
   }
   if (!is_cut((double)step->c, step->c_term, unit)) return "c's term is not c cut toward zero";
   if (sum != step->sum) return "the sum is not the terms' sum";
-  if (sum == 0) return bits_of(step->d) == 0 ? NULL : "the result of nothing is not +0";
+  if (sum == 0) return bits_of_float(step->d) == 0 ? NULL : "the result of nothing is not +0";
   double exact = (double)sum * unit, result_unit = ldexp(1, exponent_of(exact, -126) - 13);
   if (step->d != (float)(trunc(exact / result_unit) * result_unit)) return "the result is not the sum cut to 13 fraction bits";
   return exponent_is_wrong(dot, s);
@@ -172,14 +166,14 @@ Test(mma, steps_are_what_they_say) {
   int finite = 0, special = 0;
   for (uint64_t seed = 1; walk_on(&seed, 1, SEEDS); seed++) {
     struct dot dot = dot_of(seed);
-    uint32_t before = bits_of(dot.c);
+    uint32_t before = bits_of_float(dot.c);
     for (int64_t s = 0; s < dot.steps; s++) {
-      const char *wrong = bits_of(dot.step[s].c) == before ? step_is_wrong(&dot, s) : "c is not what came before";
+      const char *wrong = bits_of_float(dot.step[s].c) == before ? step_is_wrong(&dot, s) : "c is not what came before";
       cr_assert_null(wrong, "FG_SEED=%" PRIu64 ", step %" PRId64 ": %s", seed, s, wrong);
-      before = bits_of(dot.step[s].d);
+      before = bits_of_float(dot.step[s].d);
       isfinite(dot.step[s].d) ? finite++ : special++;
     }
-    cr_assert_eq(bits_of(dot.d), before, "FG_SEED=%" PRIu64 ": d is not the last step's, or with no step not c", seed);
+    cr_assert_eq(bits_of_float(dot.d), before, "FG_SEED=%" PRIu64 ": d is not the last step's, or with no step not c", seed);
   }
   if (!getenv("FG_SEED")) cr_assert(finite > SEEDS && special > SEEDS / 10, "%d finite steps, %d others", finite, special);
 }
@@ -190,7 +184,8 @@ Test(mma, neither_the_trace_nor_the_sides_matter) {
     float untraced, swapped;
     cr_assert_eq(fg_mma(dot.a_type, dot.a, dot.b_type, dot.b, dot.k, dot.c, &untraced, NULL), FG_OK);
     cr_assert_eq(fg_mma(dot.b_type, dot.b, dot.a_type, dot.a, dot.k, dot.c, &swapped, NULL), FG_OK);
-    cr_assert(bits_of(untraced) == bits_of(dot.d) && bits_of(swapped) == bits_of(dot.d), "FG_SEED=%" PRIu64, seed);
+    cr_assert(bits_of_float(untraced) == bits_of_float(dot.d) && bits_of_float(swapped) == bits_of_float(dot.d),
+              "FG_SEED=%" PRIu64, seed);
   }
 }
 
@@ -208,7 +203,7 @@ Test(mma, tails_and_chains) {
       cr_assert(memcmp(step.term, dot.step[s].term, sizeof step.term) == 0 && step.sum == dot.step[s].sum,
                 "FG_SEED=%" PRIu64 ", step %" PRId64, seed, s);
     }
-    cr_assert_eq(bits_of(d), bits_of(dot.d), "FG_SEED=%" PRIu64, seed);
+    cr_assert_eq(bits_of_float(d), bits_of_float(dot.d), "FG_SEED=%" PRIu64, seed);
   }
 }
 
