@@ -39,7 +39,7 @@ fg_status fg_split(const fg_problem *full, fg_part_function *each, void *state);
 fg_status fg_check_groups(const fg_problem *full, int64_t *blocks);
 fg_status fg_check_scales(const fg_problem *full);
 
-/* levels.c: a level's row in the table, NULL if there is none; and its function, NULL if it is not part of this version.
+/* levels.c: a level's row in the table, NULL if there is none; and a CPU level's function, NULL for all others.
  * FG_BEST has no row but a function. */
 const fg_level_info *fg_level_find(fg_level level);
 fg_status fg_check_level(fg_device device, fg_level level); /* is it one of that device's? */

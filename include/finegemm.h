@@ -141,9 +141,8 @@ typedef struct fg_result {
  * Rows that belong to no group are neither read nor written. A group with an empty range of K gives D[g] = C[g] + bias, or 0.
  * FG_GROUPED_K: blocks of 128 start anew with each group and their scales stand side by side: group g's first column of
  * scales is sum over h < g of ceil(k_h / 128). scale_ld must leave room for all of them: the default, ceil(k / 128), does where
- * every range but the last is a multiple of 128; else give one (too small: FG_BAD_STRIDE, seen in host memory only; ceil(k / 128) + G
- * columns are always enough). A single
- * row of scales needs no scale_ld.
+ * every range but the last is a multiple of 128; else give one (too small: FG_BAD_STRIDE, seen in host memory only; ceil(k / 128)
+ * + G columns are always enough). A single row of scales needs no scale_ld.
  */
 typedef enum fg_kind { FG_DENSE = 0, FG_BATCHED = 1, FG_GROUPED_ROWS = 2, FG_MASKED = 3, FG_GROUPED_K = 4 } fg_kind;
 
