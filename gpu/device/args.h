@@ -3,6 +3,11 @@
 #ifndef FG_ARGS_H
 #define FG_ARGS_H
 
+/* How the copy engine finds its way in a tensor: the driver's CUtensorMap. */
+struct __attribute__((aligned(64))) fg_tensor_map {
+  unsigned long long opaque[16];
+};
+
 /* [rows, cols] matrices, `stride` apart. data NULL: there is none. */
 struct fg_matrix {
   const void *data;

@@ -1,0 +1,65 @@
+/* Barriers in shared memory that count arrivals and bytes. A phase ends when as many have arrived as the barrier was initialised for
+ * and as many bytes have landed as were announced; the next begins at once. Phases have parities 0, 1, 0, ... PTX ISA, mbarrier. */
+#pragma once
+#include "shared.cuh"
+
+struct __align__(8) mbarrier {
+  unsigned long long state;
+};
+
+/* By one thread; then fence_mbarrier_init(), then a barrier of all who will use it. */
+__device__ inline void mbarrier_init(struct mbarrier *barrier, unsigned arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+}
+
+/* What this thread initialised is there for the cluster and for the copy engine. */
+__device__ inline void fence_mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+__device__ inline void mbarrier_arrive(struct mbarrier *barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+
+/* Announces that so many bytes will land in this phase, and arrives. */
+__device__ inline void mbarrier_arrive_expect_tx(struct mbarrier *barrier, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+}
+
+/* At the barrier that stands at the same place in the memory of block `rank` of the cluster; one's own is allowed. */
+__device__ inline void mbarrier_arrive_cluster(struct mbarrier *barrier, unsigned rank) {
+  asm volatile("{\n"
+               ".reg .b32 there;\n"
+               "mapa.shared::cluster.u32 there, %0, %1;\n"
+               "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+               "}" ::"r"(shared_address(barrier)),
+               "r"(rank)
+               : "memory");
+}
+
+/* Until the phase of that parity has ended: at once if the barrier is in the phase after it. Before the first phase ends that is so
+ * for parity 1. What those who arrived did before is then seen. */
+__device__ inline void mbarrier_wait(struct mbarrier *barrier, unsigned parity) {
+  unsigned done = 0;
+  while (!done)
+    asm volatile("{\n"
+                 ".reg .pred ended;\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
+                 "selp.b32 %0, 1, 0, ended;\n"
+                 "}"
+                 : "=r"(done)
+                 : "r"(shared_address(barrier)), "r"(parity)
+                 : "memory");
+}
+
+/* The same where threads of other blocks of the cluster arrive. */
+__device__ inline void mbarrier_wait_cluster(struct mbarrier *barrier, unsigned parity) {
+  unsigned done = 0;
+  while (!done)
+    asm volatile("{\n"
+                 ".reg .pred ended;\n"
+                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 ended, [%1], %2;\n"
+                 "selp.b32 %0, 1, 0, ended;\n"
+                 "}"
+                 : "=r"(done)
+                 : "r"(shared_address(barrier)), "r"(parity)
+                 : "memory");
+}
