@@ -247,14 +247,17 @@ void emu_multipliers_end(struct emu_thread *thread); /* a thread ends: a fault i
  * false: `why` says how far it is from which allocation. */
 bool emu_may_touch(const void *address, size_t bytes, char *why, size_t why_bytes);
 
-/* --- timeline.c: what is drawn. Tracks are named by who acts: a warp, the tensor core, the copy engine. */
+/* --- timeline.c: what is drawn, of the blocks of the first cluster (FG_EMULATOR_TRACE_BLOCKS in the environment: of so many). Where
+ * launch->timeline is NULL these do nothing. Words (what, detail) are literals; they are kept as they are. */
 struct emu_timeline;
-struct emu_timeline *emu_timeline_open(const char *path); /* NULL: it cannot be written */
-bool emu_timeline_close(struct emu_timeline *timeline);
-/* From `from` to `until`, what (a word) it did, and a number that says more ("bytes", "n", "phase"). Threads call it for thread 0 of
- * each warp only. */
+struct emu_timeline *emu_timeline_open(const char *path, const struct emu_launch *launch); /* NULL: it cannot be written */
+bool emu_timeline_close(struct emu_timeline *timeline); /* writes it, also after a fault; launch must still be there. NULL: true */
+/* From `from` to `until` the thread was in `what` ("mbarrier_wait"). Of others than thread 0 of each warp nothing is kept. */
 void emu_timeline_thread(const struct emu_thread *thread, const char *what, emu_time from, emu_time until);
+/* What is no thread: `track` names it ("tensor core", "copy engine", "mbarrier at byte 512", which is copied); what it did ("wgmma",
+ * "tma_load", "phase"), and a number that says more ("bytes", "n", "number"). Those of one track may overlap. */
 void emu_timeline_engine(const struct emu_block *block, const char *track, const char *what, emu_time from, emu_time until,
                          const char *detail, uint64_t number);
+void emu_timeline_ended(const struct emu_thread *thread); /* every thread that leaves the kernel: at thread->now */
 
 #endif
