@@ -1,4 +1,4 @@
-# Writes OUTPUT, a C file with the table fg_embedded_sources (gpu/source.h): the files of the tree ROOT that the file LIST names,
+# Writes OUTPUT, a C file with a table named TABLE as in gpu/source.h: the files of the tree ROOT that the file LIST names,
 # relative to ROOT, one a line. Bytes and not string literals, which C11 promises only up to 4095 characters.
 file(STRINGS ${LIST} names)
 set(arrays "")
@@ -12,4 +12,4 @@ foreach(name ${names})
   string(APPEND table "    {\"${name}\", (const char *)text_${number}, 0},\n")
   math(EXPR number "${number} + 1")
 endforeach()
-file(WRITE ${OUTPUT} "#include \"source.h\"\n\n${arrays}\nconst struct fg_source fg_embedded_sources[] = {\n${table}    {0, 0, 0},\n};\n")
+file(WRITE ${OUTPUT} "#include \"source.h\"\n\nextern const struct fg_source ${TABLE}[];\n${arrays}\nconst struct fg_source ${TABLE}[] = {\n${table}    {0, 0, 0},\n};\n")

@@ -1,0 +1,25 @@
+# The emulator: a shared library that is a CUDA driver and an NVRTC in one, which runs kernels on this machine's processor. finegemm
+# opens it, as it opens the real ones, when FG_DEVICE=emulator says so. fg_emulator_objects is all of it, for tests of its parts.
+if(NOT FG_WITH_CUDA)
+  return()
+endif()
+
+# The kernels' side of it, headers that take the place of gpu/device's, lies in it as text.
+file(GLOB emulator_headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} gpu/emulator/*.cuh gpu/emulator/kernel_side.h)
+fg_embed(emulator_headers emu_embedded_headers ${emulator_headers})
+
+file(GLOB emulator_sources CONFIGURE_DEPENDS gpu/emulator/*.c)
+add_library(fg_emulator_objects OBJECT ${emulator_sources} ${PROJECT_BINARY_DIR}/emulator_headers.c)
+set_target_properties(fg_emulator_objects PROPERTIES POSITION_INDEPENDENT_CODE ON)
+target_include_directories(fg_emulator_objects PRIVATE core ref gpu PUBLIC gpu/emulator)
+target_include_directories(fg_emulator_objects SYSTEM PRIVATE ${FG_CUDA_HEADERS})
+target_link_libraries(fg_emulator_objects PRIVATE fg_options finegemm_static finegemm::libmd)
+
+# Beside them it exports nothing: a program may have another finegemm in it.
+add_library(finegemm_emulator SHARED $<TARGET_OBJECTS:fg_emulator_objects>)
+set_target_properties(finegemm_emulator PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 0 LINKER_LANGUAGE C)
+set(exports ${PROJECT_SOURCE_DIR}/gpu/emulator/exports.map)
+set_target_properties(finegemm_emulator PROPERTIES LINK_DEPENDS ${exports})
+target_link_options(finegemm_emulator PRIVATE LINKER:--version-script=${exports})
+find_package(Threads REQUIRED)
+target_link_libraries(finegemm_emulator PRIVATE finegemm_static finegemm::libmd Threads::Threads m ${CMAKE_DL_LIBS})
