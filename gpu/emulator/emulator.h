@@ -27,6 +27,7 @@ enum {
   EMU_MOST_BLOCKS = 8,     /* of a cluster */
   EMU_NAMED = 16,
   EMU_MOST_MBARRIERS = 128, /* of a block */
+  EMU_MOST_STORES = 128,    /* of a block: threads that ask the copy engine to store */
   EMU_MOST_ARGUMENT_BYTES = 4096,
   EMU_MESSAGE_BYTES = 2048
 };
@@ -58,12 +59,16 @@ bool emu_run(const struct emu_launch *launch, char message[EMU_MESSAGE_BYTES]);
 /* --- What a cluster consists of */
 
 /* Who does things, for the vector clocks: threads, and whatever acts asynchronously. Numbers within a cluster: first all threads of
- * all blocks, then these, for each block. */
+ * all blocks, then, for each block, its mbarriers, its warpgroups (their tensor core) and the threads of it that store. */
 struct emu_actors {
-  unsigned threads, mbarriers, warpgroups, stores, total;
+  unsigned threads;                       /* of the cluster */
+  unsigned mbarriers, warpgroups, stores; /* of a block */
+  unsigned total;
 };
 
-/* What an actor can know: at[i] of actor i. A thing that actor i did when its own clock said c is known to whoever has at[i] >= c. */
+/* What an actor can know: at[i] of actor i. All is 0 at first. Whatever an actor does belongs to an epoch of it, from 1 up, and is
+ * known to whoever has at[i] >= that epoch. A thread's epochs end with its releases and fences: the present one is its own at[] + 1.
+ * An mbarrier's are its phases; a warpgroup's, and a storing thread's, are its groups. */
 struct emu_clock {
   uint32_t *at; /* [actors.total] */
 };
@@ -157,11 +162,16 @@ bool emu_same_line(const struct emu_image *image, const void *where, const void 
 _Noreturn void emu_deadlock(struct emu_cluster *cluster);
 /* --- clocks.c */
 
+void emu_count_actors(struct emu_cluster *cluster); /* sets cluster->actors, from its launch and block_count */
+unsigned emu_actor_of_mbarrier(const struct emu_block *block, unsigned slot);          /* < EMU_MOST_MBARRIERS */
+unsigned emu_actor_of_warpgroup(const struct emu_block *block, unsigned warpgroup);
+unsigned emu_actor_of_stores(const struct emu_block *block, unsigned slot);            /* < EMU_MOST_STORES */
+
 struct emu_clock emu_clock_make(const struct emu_cluster *cluster);
 void emu_clock_free(struct emu_clock *clock);
 void emu_join(const struct emu_cluster *cluster, struct emu_clock *into, struct emu_clock from); /* the larger of each */
-/* What the thread knows goes to the clocks of a gate, a barrier ...; then its own clock moves on, so that what it does later is not
- * taken for known. A thing has two clocks, as a thread has. */
+/* What the thread knows goes to the clocks of a gate, a barrier ...; then its epoch ends, so that what it does later is not taken for
+ * known. A thing has two clocks, as a thread has. Where many meet, all release into one knowledge, then all acquire from that. */
 struct emu_knowledge {
   struct emu_clock clock, fenced;
 };
@@ -170,36 +180,40 @@ void emu_knowledge_free(struct emu_knowledge *knowledge);
 void emu_knowledge_clear(const struct emu_cluster *cluster, struct emu_knowledge *knowledge);
 void emu_release(struct emu_thread *thread, struct emu_knowledge *into);
 void emu_acquire(struct emu_thread *thread, const struct emu_knowledge *from);
-/* What the actor's own clock says, and its moving on (for those that are not threads). */
-unsigned emu_actor_of_mbarrier(const struct emu_block *block, unsigned slot);
-unsigned emu_actor_of_warpgroup(const struct emu_block *block, unsigned warpgroup);
-unsigned emu_actor_of_stores(const struct emu_block *block, unsigned slot);
+/* The thread has waited for something asynchronous: it knows of the actor's epochs up to this one. */
+void emu_learn(struct emu_thread *thread, unsigned actor, uint32_t epoch);
 /* fence.proxy.async: what the thread itself has stored is from now on there for the async proxy. */
 void emu_fence_async(struct emu_thread *thread);
 
 /* --- shadow.c: what is known of each byte of a block's shared memory. Offsets are from its begin; a range outside is a fault. */
 
+/* block->shared is there; it becomes NaN, in whatever type it is read. */
 struct emu_shadow *emu_shadow_make(struct emu_block *block);
 void emu_shadow_free(struct emu_shadow *shadow);
 
-/* An ordinary access by a thread, of the block or (remote) of another one of the cluster. Faults: out of bounds; uninitialised; bytes
- * under way by the copy engine, or landed but not known to the thread to have; a write that another thread's is not ordered with, or
- * to what another's read is not ordered with; overwriting what a wgmma or a store may still read; an mbarrier's own bytes. */
+/* An ordinary access by a thread, of the block or (remote) of another one of the cluster; by->where is its line. Faults: out of
+ * bounds; uninitialised; bytes under way by the copy engine, or landed but not known to the thread to have; a write that another
+ * thread's is not ordered with, or to what another's read is not ordered with; overwriting what a wgmma or a store may still read;
+ * an mbarrier's own bytes. */
 void emu_shadow_access(struct emu_block *block, unsigned offset, unsigned bytes, bool is_write, struct emu_thread *by);
 
-/* A read by the async proxy (wgmma, tma_store, bulk_store, bulk_send), asked for by `by`: until `actor`, whose clock then says
- * `epoch`, is known to have got so far, the bytes may not be written. Faults: out of bounds, uninitialised, under way, not known to
- * have landed, written by ordinary stores that are not fenced and ordered. */
+/* A read by the async proxy (wgmma, tma_store, bulk_store, bulk_send), asked for by `by`: until somebody knows of `actor`'s `epoch`,
+ * he may not write the bytes. Faults: out of bounds, uninitialised, under way, not known to have landed, written by ordinary stores
+ * that are not fenced and ordered. */
 void emu_shadow_async_read(struct emu_block *block, unsigned offset, unsigned bytes, unsigned actor, uint32_t epoch,
                            struct emu_thread *by);
+/* The same, asked for by so many threads, from `first` on, together: all of them must know. For wgmma; pieces of 16 bytes are fine. */
+void emu_shadow_async_read_by(struct emu_block *block, unsigned offset, unsigned bytes, unsigned actor, uint32_t epoch,
+                              struct emu_thread *first, unsigned threads);
 
 /* A write by the copy engine, asked for by `by`: from now on under way, then landed (a second call, by an event), and from then on
- * known to whoever knows that `actor` got to `epoch`. Faults as for a write, and: a write over one that is still under way. */
+ * known to whoever knows of `actor`'s `epoch`. Faults as for a write, and: a write over one that is still under way, or over ordinary
+ * stores that are not fenced. */
 void emu_shadow_async_write(struct emu_block *block, unsigned offset, unsigned bytes, unsigned actor, uint32_t epoch,
                             struct emu_thread *by);
 void emu_shadow_landed(struct emu_block *block, unsigned offset, unsigned bytes);
 
-/* Bytes become an mbarrier's, which ordinary accesses may not touch. */
+/* Bytes become an mbarrier's, which ordinary accesses may not touch: by emu_self(). Faults as for a write by it. */
 void emu_shadow_reserve(struct emu_block *block, unsigned offset, unsigned bytes);
 
 /* Where a pointer of the kernel points: the offset in the block's shared memory; a fault if it does not point there. `name` is the
