@@ -2,7 +2,9 @@
  * threads are fibres, and what happens asynchronously is events in the cluster's time. So nothing below is shared between threads of
  * the host but the launch, which none writes but by emu_fault().
  *
- *   scheduler.c     fibres, time, events, the launch
+ *   launch.c        a launch: its clusters, which threads of the host run side by side
+ *   scheduler.c     fibres, time, events
+ *   calls.c         what kernels call: the table, and memory
  *   clocks.c        who can know of what: vector clocks
  *   shadow.c        what is known of every byte of shared memory
  *   gates.c         where threads meet: warps, blocks, named barriers, clusters
@@ -27,6 +29,7 @@ enum {
   EMU_MOST_BLOCKS = 8,     /* of a cluster */
   EMU_NAMED = 16,
   EMU_MOST_MBARRIERS = 128, /* of a block */
+  EMU_MOST_STORES = 32,     /* threads of a block that ask the copy engine to store */
   EMU_MOST_STORES = 128,    /* of a block: threads that ask the copy engine to store */
   EMU_MOST_ARGUMENT_BYTES = 4096,
   EMU_MESSAGE_BYTES = 2048
@@ -40,15 +43,15 @@ struct emu_image; /* a kernel's code, loaded: load_image.c */
 
 struct emu_launch {
   const struct emu_image *image;
-  const char *kernel;        /* its name */
-  void (*entry)(void);       /* its function: takes one struct by value (scheduler.c, call_kernel()) */
-  const void *arguments;     /* of argument_bytes */
+  const char *kernel;    /* its name */
+  void (*entry)(void);   /* its function: takes one struct of more than 16 bytes by value, or nothing (scheduler.c) */
+  const void *arguments; /* of argument_bytes */
   size_t argument_bytes;
   struct emu_index grid, block_size;
   unsigned cluster_size, shared_bytes, registers; /* registers: of a thread at the start, as __launch_bounds__ and 64 Ki allow */
-  uint64_t seed;             /* 0: everything takes as long as costs.h says; else the order and durations are drawn from it */
-  uint64_t most_steps;       /* of a thread; then it is taken to never end */
-  int host_threads;          /* that run clusters side by side */
+  uint64_t seed;                 /* 0: everything takes as long as costs.h says; else the order and durations are drawn from it */
+  uint64_t most_steps;           /* of a thread; then it is taken to never end */
+  int host_threads;              /* that run clusters side by side */
   struct emu_timeline *timeline; /* NULL: none is drawn */
 };
 
@@ -74,34 +77,42 @@ struct emu_clock {
 };
 
 enum emu_waiting {
-  EMU_RUNS, EMU_AT_WARP, EMU_AT_BLOCK, EMU_AT_NAMED, EMU_AT_CLUSTER, EMU_AT_MBARRIER, EMU_AT_WGMMA, EMU_AT_STORES, EMU_ENDED
+  EMU_RUNS,
+  EMU_AT_WARP,
+  EMU_AT_BLOCK,
+  EMU_AT_NAMED,
+  EMU_AT_CLUSTER,
+  EMU_AT_MBARRIER,
+  EMU_AT_WGMMA,
+  EMU_AT_STORES,
+  EMU_ENDED
 };
 
 struct emu_thread {
   struct emu_view view; /* first: what the kernel sees */
   struct emu_block *block;
-  unsigned index;  /* in the block; warp = index / EMU_WARP */
-  unsigned actor;  /* in the cluster */
+  unsigned index; /* in the block; warp = index / EMU_WARP */
+  unsigned actor; /* in the cluster */
   emu_time now;
   struct emu_clock clock;  /* what it can know */
   struct emu_clock fenced; /* what it can know to be there for the async proxy too */
   enum emu_waiting waiting;
-  const void *where;       /* in the kernel: where it called what it waits in, or last called */
-  const char *what;        /* the name of that: "mbarrier_wait" */
-  const void *waits_for;   /* struct emu_mbarrier, ... : as waiting says */
+  const void *where;     /* in the kernel: where it called what it waits in, or last called */
+  const char *what;      /* the name of that: "mbarrier_wait" */
+  const void *waits_for; /* struct emu_mbarrier, ... : as waiting says */
   unsigned waits_parity;
   uint64_t steps;
   unsigned registers;
-  struct emu_fibre *fibre;     /* scheduler.c */
-  struct emu_stores *stores;   /* copy_engine.c */
+  struct emu_fibre *fibre;           /* scheduler.c */
+  struct emu_stores *stores;         /* copy_engine.c */
   struct emu_multiplier *multiplier; /* warpgroup.c: of its warpgroup */
 };
 
 struct emu_block {
   struct emu_cluster *cluster;
-  unsigned rank;           /* in the cluster */
-  struct emu_index index;  /* in the grid */
-  unsigned char *shared;   /* aligned to 1024 */
+  unsigned rank;          /* in the cluster */
+  struct emu_index index; /* in the grid */
+  unsigned char *shared;  /* aligned to 1024 */
   unsigned shared_bytes;
   struct emu_thread *threads; /* [thread_count] */
   unsigned thread_count, threads_ended;
@@ -113,21 +124,22 @@ struct emu_block {
 
 struct emu_cluster {
   const struct emu_launch *launch;
-  unsigned index;                           /* in the grid */
+  unsigned index; /* in the grid */
   struct emu_block *blocks[EMU_MOST_BLOCKS];
   unsigned block_count;
   struct emu_actors actors;
-  emu_time now;                             /* of what happens at the moment */
-  uint64_t random;                          /* the state that is drawn from */
-  struct emu_gate *gate;                    /* gates.c: of the cluster */
-  struct emu_scheduler *scheduler;          /* scheduler.c */
+  emu_time now;                    /* of what happens at the moment */
+  uint64_t random;                 /* the state that is drawn from */
+  struct emu_gate *gate;           /* gates.c: of the cluster */
+  struct emu_scheduler *scheduler; /* scheduler.c */
 };
 
 /* --- scheduler.c */
 
 struct emu_thread *emu_self(void); /* the fibre that runs on this thread of the host */
 
-/* The calling fibre waits: its waiting, waits_for, where and what are set by the caller. Returns when another has called emu_wake(). */
+/* The calling fibre waits: its waiting, waits_for, where and what are set by the caller. Returns when another has called emu_wake(),
+ * which sets waiting to EMU_RUNS; the timeline then has it. */
 void emu_wait(struct emu_thread *self);
 /* It runs again, from `at` on (or its own time, if that is later). */
 void emu_wake(struct emu_thread *thread, emu_time at);
@@ -137,7 +149,8 @@ void emu_wake(struct emu_thread *thread, emu_time at);
 void emu_spend(struct emu_thread *self, emu_time cycles);
 struct emu_thread *emu_begin(const char *what, const void *where, emu_time cycles);
 
-/* happen(thing) will be called when the cluster's time is `at`, outside of every fibre. */
+/* happen(thing) will be called when the cluster's time is `at`, outside of every fibre. If the launch ends by a fault before, it is not;
+ * whatever `thing` holds is then freed by its owner, with the engine or gate it belongs to. */
 void emu_later(struct emu_cluster *cluster, emu_time at, void (*happen)(void *thing), void *thing);
 
 /* How long something asynchronous takes that should take so long: with a seed, anything from nothing to "when nothing else can
@@ -163,9 +176,9 @@ _Noreturn void emu_deadlock(struct emu_cluster *cluster);
 /* --- clocks.c */
 
 void emu_count_actors(struct emu_cluster *cluster); /* sets cluster->actors, from its launch and block_count */
-unsigned emu_actor_of_mbarrier(const struct emu_block *block, unsigned slot);          /* < EMU_MOST_MBARRIERS */
+unsigned emu_actor_of_mbarrier(const struct emu_block *block, unsigned slot); /* < EMU_MOST_MBARRIERS */
 unsigned emu_actor_of_warpgroup(const struct emu_block *block, unsigned warpgroup);
-unsigned emu_actor_of_stores(const struct emu_block *block, unsigned slot);            /* < EMU_MOST_STORES */
+unsigned emu_actor_of_stores(const struct emu_block *block, unsigned slot); /* < EMU_MOST_STORES */
 
 struct emu_clock emu_clock_make(const struct emu_cluster *cluster);
 void emu_clock_free(struct emu_clock *clock);
@@ -265,7 +278,8 @@ bool emu_may_touch(const void *address, size_t bytes, char *why, size_t why_byte
  * launch->timeline is NULL these do nothing. Words (what, detail) are literals; they are kept as they are. */
 struct emu_timeline;
 struct emu_timeline *emu_timeline_open(const char *path, const struct emu_launch *launch); /* NULL: it cannot be written */
-bool emu_timeline_close(struct emu_timeline *timeline); /* writes it, also after a fault; launch must still be there. NULL: true */
+bool emu_timeline_close(
+    struct emu_timeline *timeline); /* writes it, also after a fault; launch must still be there. NULL: true */
 /* From `from` to `until` the thread was in `what` ("mbarrier_wait"). Of others than thread 0 of each warp nothing is kept. */
 void emu_timeline_thread(const struct emu_thread *thread, const char *what, emu_time from, emu_time until);
 /* What is no thread: `track` names it ("tensor core", "copy engine", "mbarrier at byte 512", which is copied); what it did ("wgmma",
