@@ -29,7 +29,6 @@ enum {
   EMU_MOST_BLOCKS = 8,     /* of a cluster */
   EMU_NAMED = 16,
   EMU_MOST_MBARRIERS = 128, /* of a block */
-  EMU_MOST_STORES = 32,     /* threads of a block that ask the copy engine to store */
   EMU_MOST_STORES = 128,    /* of a block: threads that ask the copy engine to store */
   EMU_MOST_ARGUMENT_BYTES = 4096,
   EMU_MESSAGE_BYTES = 2048
