@@ -84,6 +84,7 @@ enum emu_waiting {
   EMU_AT_MBARRIER,
   EMU_AT_WGMMA,
   EMU_AT_STORES,
+  EMU_AT_REGISTERS,
   EMU_ENDED
 };
 
