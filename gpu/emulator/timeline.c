@@ -1,6 +1,7 @@
 /* A launch's trace in Chrome's format, which chrome://tracing and Perfetto draw: a process is a block, a thread is a warp or whatever
  * else acts in the block, a microsecond is a cycle. Events are kept until the end, since those of one track may overlap and the
  * format wants them nested: what does not fit beside the others gets a lane of its own. */
+#include "costs.h"
 #include "emulator.h"
 
 #include <fcntl.h>
@@ -263,8 +264,10 @@ static void put_events(struct output *output, struct emu_timeline *timeline, uns
 
 static void put_launch(struct output *output, const struct emu_timeline *timeline) {
   const struct emu_launch *launch = timeline->launch;
-  put(output, "\n], \"displayTimeUnit\": \"ns\", \"otherData\": {\"kernel\": \"%s\", \"seed\": %" PRIu64 ", \"cycles\": %" PRIu64,
-      launch->kernel, launch->seed, timeline->cycles);
+  put(output,
+      "\n], \"displayTimeUnit\": \"ns\", \"otherData\": {\"kernel\": \"%s\", \"seed\": %" PRIu64 ", \"cycles\": %" PRIu64
+      ", \"clock_mhz\": %d",
+      launch->kernel, launch->seed, timeline->cycles, COST_CLOCK_MHZ);
   put(output,
       ", \"grid\": [%u, %u, %u], \"block\": [%u, %u, %u], \"cluster\": %u, \"blocks_traced\": %u, \"events_lost\": %" PRIu64
       "}}\n",
