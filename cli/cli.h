@@ -30,7 +30,7 @@ struct command {
 };
 
 extern const struct command command_levels, command_doctor, command_quantize, command_gemm, command_compare, command_inspect,
-    command_explain, command_demo, command_lesson, command_plan, command_precompile, command_cache;
+    command_explain, command_demo, command_lesson, command_plan, command_precompile, command_cache, command_emulate;
 
 /* say.c: messages, memory that lives until the process ends, time. */
 void set_program(const char *name); /* what messages begin with */
@@ -102,8 +102,8 @@ fg_status level_runs(fg_context *context, fg_level level); /* here and now: its 
  * CPU unless a device is named, becomes the level that it stands for. */
 fg_context *context_for(fg_level *level, const char *device, fg_context *host);
 
-/* The same dense problem with packed operands in the context's memory; in a context of the CPU the problem itself. D is to be
- * waited for, fetched and freed with the rest; unless FG_OK, nothing is. */
+/* The same problem with packed operands, and groups' values of 32 bits by default, in the context's memory; in a context of the CPU the
+ * problem itself. D is to be waited for, fetched and freed with the rest; unless FG_OK, nothing is. */
 fg_status send_operands(fg_context *context, const fg_problem *problem, fg_problem *there);
 fg_status wait_for_result(fg_context *context, const fg_problem *there);
 fg_status fetch_result(fg_context *context, const fg_problem *there, const fg_problem *problem);
@@ -124,6 +124,54 @@ struct gpu_choice {
 fg_gpu gpu_option(const struct gpu_choice *of);
 json_t *json_gpu(const fg_gpu *gpu);
 const char *gpu_text(const fg_gpu *gpu); /* "H20 (sm_90a, 78 multiprocessors)" */
+
+/* problem_options.c: the options that make a problem without operands, and its plan. What they point to must live as long as it. */
+struct problem_choice {
+  const char *m, *n, *k, *kind, *groups, *expected_m, *a_type, *b_type, *level, *sm_limit, *split_k;
+  const char *block_m, *block_n, *blocks, *cluster;
+  int no_split_k;
+  fg_plan wish;
+};
+#define OPTION_PROBLEM(of)                                                                                                       \
+  {"m", '\0', POPT_ARG_STRING, &(of).m, 0, "rows of A and D", "M"},                                                              \
+      {"n", '\0', POPT_ARG_STRING, &(of).n, 0, "rows of B, columns of D", "N"},                                                  \
+      {"k", '\0', POPT_ARG_STRING, &(of).k, 0, "columns of A and B", "K"},                                                       \
+      {"kind",                                                                                                                   \
+       '\0',                                                                                                                     \
+       POPT_ARG_STRING,                                                                                                          \
+       &(of).kind,                                                                                                               \
+       0,                                                                                                                        \
+       "what is multiplied (default: dense)",                                                                                    \
+       "dense|batched|grouped-rows|masked|grouped-k"},                                                                           \
+      {"groups", '\0', POPT_ARG_STRING, &(of).groups, 0, "of kinds other than dense (default: 1)", "G"},                         \
+      {"expected-m", '\0', POPT_ARG_STRING, &(of).expected_m, 0, "of masked: rows to expect in a group", "M"},                   \
+      {"type-a", '\0', POPT_ARG_STRING, &(of).a_type, 0, "FP8 type of A (default: e4m3)", "e4m3|e5m2"},                          \
+      {"type-b", '\0', POPT_ARG_STRING, &(of).b_type, 0, "FP8 type of B (default: e4m3)", "e4m3|e5m2"},                          \
+      {"sm-limit", '\0', POPT_ARG_STRING, &(of).sm_limit, 0, "use at most N multiprocessors (default: all)", "N"},               \
+      {"split-k", '\0', POPT_ARG_STRING, &(of).split_k, 0, "sum K in N ranges (default: as the plan says)", "N"},                \
+      {"no-split-k", '\0', POPT_ARG_NONE, &(of).no_split_k, 0, "a row's bits may depend on nothing but that row", NULL},         \
+      {"block-m", '\0', POPT_ARG_STRING, &(of).block_m, 0, "instead of what the plan says", "N"},                                \
+      {"block-n", '\0', POPT_ARG_STRING, &(of).block_n, 0, "likewise", "N"},                                                     \
+      {"blocks", '\0', POPT_ARG_STRING, &(of).blocks, 0, "likewise", "N"}, {                                                     \
+    "cluster", '\0', POPT_ARG_STRING, &(of).cluster, 0, "likewise", "N"                                                          \
+  }
+fg_problem problem_option(struct problem_choice *of);
+json_t *json_problem(const fg_problem *problem);
+json_t *json_plan(const fg_plan *plan);
+void print_plan(const fg_gpu *gpu, const fg_problem *problem, const fg_plan *plan);
+
+/* random_problem.c: operands of any kind, packed and in the host's memory, from a seed: every finite code alike, scales of some
+ * thousandths; D full of one NaN. The problem has its kind, sizes, types and scalings already; C and bias are made if they have a type. */
+void make_operands(fg_context *host, fg_problem *problem, uint64_t seed);
+/* How many matrices A, B and D have, and how many scales one of A or B of so many rows. */
+int64_t matrices_of_a(const fg_problem *problem);
+int64_t matrices_of_b(const fg_problem *problem);
+int64_t matrices_of_d(const fg_problem *problem);
+int64_t scales_of(const fg_problem *problem, const fg_operand *operand, int64_t rows);
+int64_t result_bytes(const fg_problem *problem); /* of D */
+
+/* timeline_svg.c: a picture of a trace of the emulator; *bytes long, the caller frees. */
+char *timeline_svg(const json_t *trace, const char *title, size_t *bytes);
 
 /* model_shapes.c: the matrices B of a model's linear layers, without repetitions of a name. */
 struct shape {

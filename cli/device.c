@@ -52,10 +52,6 @@ fg_context *context_for(fg_level *level, const char *device, fg_context *host) {
   return context;
 }
 
-static int64_t float_bytes(const fg_operand *operand, int64_t rows, int64_t cols) {
-  return operand->data ? rows * cols * type_bytes(operand->type) : 0;
-}
-
 /* *to: the context's own memory with a copy of these bytes, NULL for NULL. Unless FG_OK, there is nothing to free. */
 static fg_status send(fg_context *context, const void *from, int64_t bytes, const void **to) {
   void *memory = NULL;
@@ -70,33 +66,38 @@ static fg_status send(fg_context *context, const void *from, int64_t bytes, cons
   return status;
 }
 
-static fg_status send_scales(fg_context *context, const fg_operand *from, int64_t rows, int64_t k, const float **to) {
-  const void *scale;
-  fg_status status = send(context, from->scale, scale_count(from->scaling, rows, k) * (int64_t)sizeof *from->scale, &scale);
-  *to = scale;
+static fg_status send_operand(fg_context *context, const fg_operand *from, int64_t count, int64_t scales, fg_operand *to) {
+  const void *scale = NULL;
+  fg_status status = send(context, from->data, count * type_bytes(from->type), &to->data);
+  if (status == FG_OK) status = send(context, from->scale, scales * (int64_t)sizeof *from->scale, &scale);
+  to->scale = scale;
   return status;
 }
 
 fg_status send_operands(fg_context *context, const fg_problem *problem, fg_problem *there) {
   *there = *problem;
   if (!is_cuda(context)) return FG_OK;
-  there->a.data = there->b.data = there->c.data = there->d.data = NULL;
+  there->a.data = there->b.data = there->c.data = there->bias.data = there->group_values = NULL;
+  there->d.data = NULL;
   there->a.scale = there->b.scale = NULL;
   int64_t m = problem->m, n = problem->n, k = problem->k;
-  fg_status status = send(context, problem->a.data, float_bytes(&problem->a, m, k), &there->a.data);
-  if (status == FG_OK) status = send(context, problem->b.data, float_bytes(&problem->b, n, k), &there->b.data);
-  if (status == FG_OK) status = send(context, problem->c.data, float_bytes(&problem->c, m, n), &there->c.data);
-  if (status == FG_OK) status = send_scales(context, &problem->a, m, k, &there->a.scale);
-  if (status == FG_OK) status = send_scales(context, &problem->b, n, k, &there->b.scale);
-  if (status == FG_OK) status = fg_memory_allocate(context, (size_t)(m * n * type_bytes(problem->d.type)), &there->d.data);
+  int64_t a = matrices_of_a(problem), b = matrices_of_b(problem), d = matrices_of_d(problem);
+  int64_t groups = problem->kind == FG_DENSE ? 1 : problem->groups, values = problem->kind == FG_GROUPED_ROWS ? m : groups;
+  fg_status status = send_operand(context, &problem->a, a * m * k, a * scales_of(problem, &problem->a, m), &there->a);
+  if (status == FG_OK) status = send_operand(context, &problem->b, b * n * k, b * scales_of(problem, &problem->b, n), &there->b);
+  if (status == FG_OK) status = send_operand(context, &problem->c, d * m * n, 0, &there->c);
+  if (status == FG_OK) status = send_operand(context, &problem->bias, groups * n, 0, &there->bias);
+  if (status == FG_OK) status = send(context, problem->group_values, values * (int64_t)sizeof(int32_t), &there->group_values);
+  if (status == FG_OK) status = fg_memory_allocate(context, (size_t)result_bytes(problem), &there->d.data);
   if (status != FG_OK) free_operands(context, there);
   return status;
 }
 
 void free_operands(fg_context *context, const fg_problem *there) {
   if (!is_cuda(context)) return;
-  const void *const all[] = {there->a.data, there->b.data, there->c.data, there->d.data, there->a.scale, there->b.scale};
-  for (int i = 0; i < 6; i++) fg_memory_free(context, (void *)(uintptr_t)all[i]);
+  const void *const all[] = {there->a.data, there->b.data,  there->c.data,  there->bias.data,
+                             there->d.data, there->a.scale, there->b.scale, there->group_values};
+  for (int i = 0; i < 8; i++) fg_memory_free(context, (void *)(uintptr_t)all[i]);
 }
 
 fg_status wait_for_result(fg_context *context, const fg_problem *there) {
@@ -107,5 +108,5 @@ fg_status wait_for_result(fg_context *context, const fg_problem *there) {
 
 fg_status fetch_result(fg_context *context, const fg_problem *there, const fg_problem *problem) {
   if (!is_cuda(context)) return FG_OK;
-  return fg_memory_copy(context, problem->d.data, there->d.data, (size_t)(problem->m * problem->n * type_bytes(problem->d.type)));
+  return fg_memory_copy(context, problem->d.data, there->d.data, (size_t)result_bytes(problem));
 }
