@@ -4,9 +4,10 @@
 #include "mbarrier.cuh"
 
 __device__ inline void bulk_load(void *to, const void *from, unsigned bytes, struct mbarrier *barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
-               "l"(from), "r"(bytes), "r"(shared_address(barrier))
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
 }
 
 __device__ inline void bulk_store(void *to, const void *from, unsigned bytes) {
@@ -14,7 +15,7 @@ __device__ inline void bulk_store(void *to, const void *from, unsigned bytes) {
                : "memory");
 }
 
-/* From this block's shared memory to the place `to` in that of block `rank`, telling the barrier there. */
+/* From this block's shared memory to the place `to` in that of block `rank`, telling the barrier there. PTX ISA, mapa. */
 __device__ inline void bulk_send(void *to, unsigned rank, const void *from, unsigned bytes, struct mbarrier *barrier) {
   asm volatile("{\n"
                ".reg .b32 there, barrier;\n"
@@ -26,10 +27,11 @@ __device__ inline void bulk_send(void *to, unsigned rank, const void *from, unsi
                : "memory");
 }
 
-/* The stores that this thread has asked for since it last called this become a group. */
+/* The stores that this thread has asked for since it last called this become a group. PTX ISA, cp.async.bulk.commit_group. */
 __device__ inline void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 
-/* Until at most `pending` (0 or 1) of this thread's groups have still to read shared memory; what the others read may be overwritten. */
+/* Until at most `pending` (0 or 1) of this thread's groups have still to read shared memory; what the others read may be overwritten.
+ * PTX ISA, cp.async.bulk.wait_group. */
 __device__ inline void bulk_wait_read(int pending) {
   if (pending)
     asm volatile("cp.async.bulk.wait_group.read 1;" ::: "memory");

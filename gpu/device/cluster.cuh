@@ -1,18 +1,20 @@
-/* Clusters: blocks that run at the same time and reach each other's shared memory. PTX ISA, barrier.cluster, mapa, ld. */
+/* Clusters: blocks that run at the same time and reach each other's shared memory. */
 #pragma once
 #include "shared.cuh"
 
+/* This block's place in its cluster. PTX ISA, Special Registers: %cluster_ctarank. */
 __device__ inline unsigned cluster_rank() {
   unsigned rank;
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
 
-/* All threads of all blocks of the cluster arrive; then each waits until all have. What they did before is then seen. */
+/* All threads of all blocks of the cluster arrive; then each waits until all have. What they did before is then seen. PTX ISA,
+ * barrier.cluster. */
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
-/* Four numbers, from a multiple of 16 bytes, at the same place in the shared memory of block `rank`. */
+/* Four numbers, from a multiple of 16 bytes, at the same place in the shared memory of block `rank`. PTX ISA, mapa, ld and st. */
 __device__ inline float4 load_remote(const float4 *in_shared, unsigned rank) {
   float4 value;
   asm volatile("{\n"

@@ -1,5 +1,6 @@
 /* Barriers in shared memory that count arrivals and bytes. A phase ends when as many have arrived as the barrier was initialised for
- * and as many bytes have landed as were announced; the next begins at once. Phases have parities 0, 1, 0, ... PTX ISA, mbarrier. */
+ * and as many bytes have landed as were announced; the next begins at once. Phases have parities 0, 1, 0, ... PTX ISA, mbarrier,
+ * and the name of each instruction below. */
 #pragma once
 #include "shared.cuh"
 
@@ -7,24 +8,25 @@ struct __align__(8) mbarrier {
   unsigned long long state;
 };
 
-/* By one thread; then fence_mbarrier_init(), then a barrier of all who will use it. */
+/* By one thread; then fence_mbarrier_init(), then a barrier of all who will use it. PTX ISA, mbarrier.init. */
 __device__ inline void mbarrier_init(struct mbarrier *barrier, unsigned arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 }
 
-/* What this thread initialised is there for the cluster and for the copy engine. */
+/* What this thread initialised is there for the cluster and for the copy engine. PTX ISA, membar/fence: fence.mbarrier_init. */
 __device__ inline void fence_mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
+/* What this thread did before is seen by those of the block that wait. PTX ISA, mbarrier.arrive: .release.cta unless said otherwise. */
 __device__ inline void mbarrier_arrive(struct mbarrier *barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
-/* Announces that so many bytes will land in this phase, and arrives. */
+/* Announces that so many bytes will land in this phase, and arrives. PTX ISA, mbarrier.expect_tx. */
 __device__ inline void mbarrier_arrive_expect_tx(struct mbarrier *barrier, unsigned bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
 }
 
-/* At the barrier that stands at the same place in the memory of block `rank` of the cluster; one's own is allowed. */
+/* At the barrier that stands at the same place in the memory of block `rank` of the cluster; one's own is allowed. PTX ISA, mapa. */
 __device__ inline void mbarrier_arrive_cluster(struct mbarrier *barrier, unsigned rank) {
   asm volatile("{\n"
                ".reg .b32 there;\n"
@@ -36,7 +38,7 @@ __device__ inline void mbarrier_arrive_cluster(struct mbarrier *barrier, unsigne
 }
 
 /* Until the phase of that parity has ended: at once if the barrier is in the phase after it. Before the first phase ends that is so
- * for parity 1. What those who arrived did before is then seen. */
+ * for parity 1. What those who arrived did before is then seen. PTX ISA, mbarrier.try_wait: .acquire.cta unless said otherwise. */
 __device__ inline void mbarrier_wait(struct mbarrier *barrier, unsigned parity) {
   unsigned done = 0;
   while (!done)

@@ -7,9 +7,9 @@
   extern __shared__ __align__(1024) unsigned char fg_shared_memory[];                                                            \
   type &name = *(type *)fg_shared_memory
 
-/* Where it lies as PTX counts: 32 bits, from the block's own first byte. */
+/* Where it lies as PTX counts: 32 bits, from the block's own first byte. PTX ISA, State Spaces: .shared. */
 __device__ inline unsigned shared_address(const void *in_shared) { return (unsigned)__cvta_generic_to_shared(in_shared); }
 
 /* What this thread has stored by ordinary means is there for the copy engine and the tensor core, once the barrier that follows is
- * passed: they come to shared memory by a proxy of their own, the async proxy. PTX ISA, membar/fence: fence.proxy.async. */
+ * passed: they come to shared memory by a proxy of their own, the async proxy. PTX ISA, Async proxy and membar/fence. */
 __device__ inline void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

@@ -1,30 +1,35 @@
 /* The copy engine (TMA): boxes of a tensor, between global and shared memory. One thread asks; the engine copies meanwhile. A load
  * tells an mbarrier how many bytes have landed: the whole box, also where it reaches beyond the tensor and brings zeros. A store
- * leaves out what lies beyond. Coordinates count elements, the one along a row first. PTX ISA, cp.async.bulk.tensor. */
+ * leaves out what lies beyond. Coordinates count elements, the one along a row first. PTX ISA, Tensors and cp.async.bulk.tensor. */
 #pragma once
 #include "args.h"
 #include "mbarrier.cuh"
 
-/* Fetches the map itself ahead of its first use. */
-__device__ inline void tma_prefetch(const struct fg_tensor_map *map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
+/* Fetches the map itself ahead of its first use. PTX ISA, prefetch. */
+__device__ inline void tma_prefetch(const struct fg_tensor_map *map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
 
 __device__ inline void tma_load(void *to, const struct fg_tensor_map *map, struct mbarrier *barrier, int x, int y, int z) {
-  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
-                   shared_address(to)),
-               "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
+          shared_address(to)),
+      "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
+      : "memory");
 }
 
 __device__ inline void tma_load_2d(void *to, const struct fg_tensor_map *map, struct mbarrier *barrier, int x, int y) {
-  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
-                   shared_address(to)),
-               "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y)
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
+          shared_address(to)),
+      "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y)
+      : "memory");
 }
 
-/* To every block of the cluster whose bit is set in `blocks`: to the same place in its shared memory, telling its own barrier. */
-__device__ inline void tma_load_multicast(void *to, const struct fg_tensor_map *map, struct mbarrier *barrier, int x, int y, int z,
-                                          unsigned short blocks) {
+/* To every block of the cluster whose bit is set in `blocks`: to the same place in its shared memory, telling its own barrier. PTX ISA,
+ * cp.async.bulk.tensor: .multicast::cluster. */
+__device__ inline void tma_load_multicast(void *to, const struct fg_tensor_map *map, struct mbarrier *barrier, int x, int y,
+                                          int z, unsigned short blocks) {
   asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
                "[%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared_address(to)),
                "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "h"(blocks)

@@ -16,7 +16,9 @@ __device__ inline bool elect_one() {
 
 /* Barrier `id`, 1 to 15 (0 is __syncthreads()), for `threads` threads in whole warps: those that wait, and those that only arrive.
  * PTX ISA, bar. */
-__device__ inline void named_barrier_sync(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+__device__ inline void named_barrier_sync(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 __device__ inline void named_barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
@@ -31,8 +33,8 @@ __device__ inline void stmatrix(void *row, unsigned m0, unsigned m1, unsigned m2
 
 /* The same, each matrix transposed. */
 __device__ inline void stmatrix_transposed(void *row, unsigned m0, unsigned m1, unsigned m2, unsigned m3) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)), "r"(m0), "r"(m1),
-               "r"(m2), "r"(m3)
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)), "r"(m0),
+               "r"(m1), "r"(m2), "r"(m3)
                : "memory");
 }
 
