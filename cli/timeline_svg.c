@@ -194,7 +194,8 @@ char *timeline_svg(const json_t *trace, const char *title, size_t *bytes) {
       put_text(rows, 16, y + BLOCK_GAP - 8, " stroke=\"none\" font-weight=\"bold\"",
                text("block %" JSON_INTEGER_FORMAT, picture.rows[row].block));
     y += height;
-    put_text(rows, LEFT - 10, y - 5, " stroke=\"none\" text-anchor=\"end\"", picture.rows[row].name);
+    if (height > ROW || row == 0 || strcmp(picture.rows[row].name, picture.rows[row - 1].name) != 0)
+      put_text(rows, LEFT - 10, y - 5, " stroke=\"none\" text-anchor=\"end\"", picture.rows[row].name);
     while (bar < picture.bar_count && picture.bars[bar].row == row) bar = put_bars(rows, &picture, bar, y - ROW / 2.0);
   }
   fprintf(rows, "</g>\n");
