@@ -85,9 +85,7 @@ void emu_learn(struct emu_thread *thread, unsigned actor, uint32_t epoch) {
   if (thread->clock.at[actor] < epoch) thread->clock.at[actor] = epoch;
 }
 
-void emu_fence_async(struct emu_thread *thread) {
-  thread->fenced.at[thread->actor] = ++thread->clock.at[thread->actor];
-}
+void emu_fence_async(struct emu_thread *thread) { thread->fenced.at[thread->actor] = ++thread->clock.at[thread->actor]; }
 
 void emu_call_fence_proxy_async(void) {
   emu_fence_async(emu_begin("fence_proxy_async", __builtin_return_address(0), COST_FENCE));
