@@ -11,7 +11,7 @@
  *   mbarriers.c     mbarrier
  *   copy_engine.c   tensor maps, loads, stores, bulk copies
  *   warpgroup.c     wgmma, its descriptors and groups
- *   report.c        what a fault's sentence says: lines, threads, who waits for what
+ *   faults.c        what a fault's sentence says: lines, threads, who waits for what
  *   timeline.c      the trace
  *   costs.h         how long things take */
 #ifndef FG_EMULATOR_H
@@ -43,7 +43,7 @@ struct emu_image; /* a kernel's code, loaded: load_image.c */
 struct emu_launch {
   const struct emu_image *image;
   const char *kernel;    /* its name */
-  void (*entry)(void);   /* its function: takes one struct of more than 16 bytes by value, or nothing (scheduler.c) */
+  void (*entry)(void);   /* its function: takes one struct of 4096 bytes, aligned to 64, by value */
   const void *arguments; /* of argument_bytes */
   size_t argument_bytes;
   struct emu_index grid, block_size;
@@ -165,7 +165,7 @@ _Noreturn void emu_fault(const struct emu_thread *thread, const void *where, con
 
 void *emu_allocate(size_t count, size_t bytes); /* zeros; no memory: the process has none, which ends the launch by a fault */
 
-/* --- report.c */
+/* --- faults.c */
 
 /* "lessons/07_tma.cu(57)", the innermost place in a kernel's own file that the address stems from; "?" if that cannot be found. */
 void emu_line(const struct emu_image *image, const void *where, char *text, size_t bytes);
