@@ -9,6 +9,8 @@ file(GLOB emulator_headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} gpu/
 fg_embed(emulator_headers emu_embedded_headers ${emulator_headers})
 
 file(GLOB emulator_sources CONFIGURE_DEPENDS gpu/emulator/*.c)
+# GCC notes with every call of a kernel that before 4.6 it passed such a struct otherwise.
+set_source_files_properties(gpu/emulator/scheduler.c PROPERTIES COMPILE_OPTIONS -Wno-psabi)
 add_library(fg_emulator_objects OBJECT ${emulator_sources} ${PROJECT_BINARY_DIR}/emulator_headers.c)
 set_target_properties(fg_emulator_objects PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(fg_emulator_objects PRIVATE core ref gpu PUBLIC gpu/emulator)

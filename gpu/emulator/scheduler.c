@@ -99,13 +99,12 @@ static void enter(struct emu_scheduler *scheduler, struct emu_thread *thread) {
   swapcontext(&scheduler->outside, &thread->fibre->context);
 }
 
-#pragma GCC diagnostic ignored "-Wpsabi" /* how such a struct is passed has changed, in GCC 4.6 */
-static void call_kernel(const struct emu_run_state *run) { ((void (*)(struct emu_arguments))run->launch->entry)(run->arguments); }
-
 static void run_thread(void) {
   struct emu_thread *self = emu_self();
   struct emu_block *block = self->block;
-  call_kernel(emu_scheduler->run);
+  const struct emu_run_state *run = emu_scheduler->run;
+  ((void (*)(struct emu_arguments))run->launch->entry)(run->arguments);
+
   emu_begin("the kernel's end", self->where, 0);
   emu_multipliers_end(self);
   emu_timeline_ended(self);
