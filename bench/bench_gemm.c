@@ -6,6 +6,7 @@
 #include "cpu.h"
 #include "finegemm.h"
 #include "median.h"
+#include "resident.h"
 
 #include <cblas.h>
 #include <inttypes.h>
@@ -17,9 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 enum { MAX_LEVELS = 16, ISAS = FG_ISA_AVX512 + 1, MAX_CONTENDERS = MAX_LEVELS * ISAS, MAX_TEAMS = 64 };
 enum { CHECKED_ROWS = 16, DEFINED_COLS = 32 };
@@ -198,40 +196,12 @@ static double level_ms(fg_context *context, struct shape shape, const struct ope
   return (omp_get_wtime() - begin) * 1e3;
 }
 
-/* What follows "name :" in a file of Linux's /proc, "" if it does not say. */
-static void look_up(const char *path, const char *name, char *value, size_t value_bytes) {
-  FILE *file = fopen(path, "r");
-  char line[512];
-  *value = 0;
-  while (file && !*value && fgets(line, sizeof line, file)) {
-    const char *colon = strchr(line, ':');
-    if (!colon || strncmp(line, name, strlen(name)) != 0) continue;
-    snprintf(value, value_bytes, "%s", colon + 1 + strspn(colon + 1, " \t"));
-    value[strcspn(value, "\n")] = 0;
-  }
-  if (file) fclose(file);
-}
-
-/* A line of this process's memory in kB; -1 if it cannot be told. */
-static int64_t memory_bytes(const char *name) {
-  char text[64];
-  look_up("/proc/self/status", name, text, sizeof text);
-  return *text ? strtoll(text, NULL, 10) * 1024 : -1;
-}
-
 /* How far the process's resident memory grows at most during one call; -1 if that cannot be told. */
 static int64_t extra_bytes(fg_context *context, struct shape shape, const struct operands *operands,
                            const struct contender *contender) {
-#ifdef __GLIBC__
-  malloc_trim(0); /* else the call may get memory that an earlier one left resident */
-#endif
-  FILE *reset = fopen("/proc/self/clear_refs", "w");
-  bool is_reset = reset && fputs("5", reset) >= 0;
-  if (reset && fclose(reset) != 0) is_reset = false;
-  int64_t before = memory_bytes("VmRSS");
+  struct resident before = resident_begin();
   level_ms(context, shape, operands, contender);
-  int64_t peak = memory_bytes("VmHWM");
-  return is_reset && before >= 0 && peak >= before ? peak - before : -1;
+  return resident_grown(&before);
 }
 
 static void summarise(struct times *times, int count) {
