@@ -123,10 +123,6 @@ static fg_status check_arch(const struct nvrtc *nvrtc, const char *arch) {
 
 /* --- The sources that take part */
 
-/* NVRTC is told that the tree lies in a folder of this name, since line tables hold absolute paths: so they do not depend on the
- * working directory. What it says is given back without it. */
-#define ROOT "/finegemm/"
-
 enum { MOST_SOURCES = 64 };
 
 /* The kernel's own source, and all that it includes, in the order in which they are met. */
@@ -297,11 +293,11 @@ struct program {
 static bool make_program(const struct sources *sources, struct program *program) {
   struct text text = {0};
   size_t begins[MOST_SOURCES] = {0};
-  ADD(&text, ROOT, sources->at[0].name);
+  ADD(&text, FG_COMPILER_ROOT, sources->at[0].name);
   end_string(&text);
   for (int i = 1; i < sources->count; i++) {
     begins[i] = text.length;
-    ADD(&text, "#line 1 \"", ROOT, sources->at[i].name, "\"\n", sources->at[i].text);
+    ADD(&text, "#line 1 \"", FG_COMPILER_ROOT, sources->at[i].name, "\"\n", sources->at[i].text);
     end_string(&text);
   }
   program->heap = text.at;
@@ -317,8 +313,8 @@ static bool make_program(const struct sources *sources, struct program *program)
 static void strip_root(char *text) {
   char *to = text;
   while (*text)
-    if (strncmp(text, ROOT, strlen(ROOT)) == 0)
-      text += strlen(ROOT);
+    if (strncmp(text, FG_COMPILER_ROOT, strlen(FG_COMPILER_ROOT)) == 0)
+      text += strlen(FG_COMPILER_ROOT);
     else
       *to++ = *text++;
   *to = '\0';

@@ -10,6 +10,10 @@
 
 enum { FG_OLDEST_COMPILER = 12000 };
 
+/* NVRTC is told that the tree lies in a folder of this name, since line tables hold absolute paths: so they do not depend on the
+ * working directory. What it says is given back without it. */
+#define FG_COMPILER_ROOT "/finegemm/"
+
 /* A kernel to be compiled: with the sources, the options and the compiler, everything that its bits follow from. A source includes
  * others by bare name, #include "fp8.cuh", and they are those of gpu/device/; it includes nothing else. */
 struct fg_compilation {

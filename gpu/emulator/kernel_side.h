@@ -21,7 +21,7 @@ struct emu_view {
   unsigned cluster_rank, cluster_size;
   unsigned char *shared;             /* the block's shared memory */
   unsigned shared_bytes;             /* of it */
-  unsigned long long fused, touched; /* multiplications fused with an addition, and accesses to memory: the cost model counts them */
+  unsigned long long fused;          /* multiplications fused with an addition: the cost model counts them */
 };
 
 enum emu_shuffle { EMU_SHUFFLE_INDEX, EMU_SHUFFLE_UP, EMU_SHUFFLE_DOWN, EMU_SHUFFLE_XOR };
@@ -80,6 +80,14 @@ struct emu_calls {
 
   /* What the kernel used that is not modelled. Does not return. */
   void (*not_modelled)(const char *what);
+};
+
+/* What an image says of each of its kernels, in the array fg_kernels, up to one whose name is NULL. */
+struct emu_kernel {
+  const char *name;
+  void (*entry)(void);      /* takes one struct, by value */
+  unsigned argument_bytes;  /* of the struct that the kernel reads */
+  unsigned threads, blocks; /* of __launch_bounds__: at most so many of a block; so many on a multiprocessor; 0: not said */
 };
 
 #endif
