@@ -138,6 +138,9 @@ struct emu_cluster {
 
 struct emu_thread *emu_self(void); /* the fibre that runs on this thread of the host */
 
+/* Whether the bytes are of the kernel's argument itself, and not of a copy that the kernel has made. */
+bool emu_is_argument(const struct emu_thread *thread, const void *address, size_t bytes);
+
 /* The calling fibre waits: its waiting, waits_for, where and what are set by the caller. Returns when another has called emu_wake(),
  * which sets waiting to EMU_RUNS; the timeline then has it. */
 void emu_wait(struct emu_thread *self);

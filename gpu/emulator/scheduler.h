@@ -23,8 +23,9 @@ enum {
 /* A thread's own stack and registers, and what it owes to the clock. */
 struct emu_fibre {
   ucontext_t context;
-  unsigned char *stack; /* [FIBRE_BYTES], FIBRE_SPARE_BYTES of them spare */
-  emu_time owed;        /* for accesses to memory since it last paid */
+  unsigned char *stack;          /* [FIBRE_BYTES], FIBRE_SPARE_BYTES of them spare */
+  const unsigned char *argument; /* the kernel's, as this thread has it: on the stack */
+  emu_time owed;                 /* for accesses to memory since it last paid */
   uint64_t paid_steps, paid_fused;
   uint64_t next_look; /* when it has taken so many steps it pays, and looks whether it may go on */
   unsigned slowness;  /* with a seed: it takes 2^slowness times as long as others */
