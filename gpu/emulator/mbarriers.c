@@ -1,0 +1,276 @@
+/* mbarrier. A phase ends when none is missing of the arrivals that the barrier was initialised for, nor of the bytes that were announced;
+ * bytes may land before they are announced, as long as an arrival is missing. Who waits names the parity of a phase: that of the present
+ * one, and waits for its end; or that of the one before, which has ended. PTX ISA, mbarrier. */
+#include "mbarriers.h"
+
+#include "calls.h"
+#include "costs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MBARRIER_BYTES = 8 };
+static const unsigned MOST = (1 << 20) - 1; /* arrivals of a phase, and bytes */
+
+/* An arrival on its way to another block's barrier. */
+struct arrival {
+  struct arrival *next; /* of those that are on their way to the same block */
+  struct emu_mbarrier *barrier;
+  struct emu_thread *by;
+  const void *where;
+  struct emu_knowledge knowledge;
+};
+
+struct emu_mbarriers {
+  unsigned count;
+  struct emu_mbarrier barriers[EMU_MOST_MBARRIERS]; /* by slot */
+  struct arrival *arrivals;
+};
+
+struct emu_mbarriers *emu_mbarriers_make(struct emu_block *block) {
+  (void)block;
+  return emu_allocate(1, sizeof(struct emu_mbarriers));
+}
+
+static void free_arrival(struct arrival *arrival) {
+  emu_knowledge_free(&arrival->knowledge);
+  free(arrival);
+}
+
+void emu_mbarriers_free(struct emu_mbarriers *mbarriers) {
+  if (!mbarriers) return;
+  for (struct arrival *arrival = mbarriers->arrivals, *next; arrival; arrival = next) {
+    next = arrival->next;
+    free_arrival(arrival);
+  }
+  for (unsigned i = 0; i < mbarriers->count; i++) {
+    for (int j = 0; j < 2; j++) {
+      emu_knowledge_free(&mbarriers->barriers[i].arriving[j]);
+      emu_knowledge_free(&mbarriers->barriers[i].ended[j]);
+    }
+    free(mbarriers->barriers[i].arrived);
+  }
+  free(mbarriers);
+}
+
+/* --- Initialisation */
+
+static struct emu_mbarrier *at_offset(struct emu_block *block, unsigned offset) {
+  struct emu_mbarriers *mbarriers = block->mbarriers;
+  for (unsigned i = 0; i < mbarriers->count; i++)
+    if (mbarriers->barriers[i].offset == offset) return &mbarriers->barriers[i];
+  return NULL;
+}
+
+/* Whether the thread knows of what that one did in that epoch. */
+static bool knows(const struct emu_thread *thread, const struct emu_thread *other, uint32_t epoch) {
+  return thread == other || thread->clock.at[other->actor] >= epoch;
+}
+
+/* The barrier that a thread, of this block or another one, names for itself or for the copy engine. */
+static struct emu_mbarrier *find(struct emu_block *block, unsigned offset, struct emu_thread *by, bool is_async) {
+  bool is_remote = block != by->block;
+  struct emu_mbarrier *barrier = at_offset(block, offset);
+  char whose[64] = "shared memory";
+  if (is_remote) snprintf(whose, sizeof whose, "the shared memory of the cluster's block %u", block->rank);
+  if (offset % MBARRIER_BYTES)
+    emu_fault(by, NULL, "%s: barrier is byte %u of %s, which is no multiple of %d", by->what, offset, whose, MBARRIER_BYTES);
+  if (!barrier)
+    emu_fault(by, NULL, "%s names the mbarrier at byte %u of %s, where none has been initialised", by->what, offset, whose);
+  if (!knows(by, barrier->initialised_by, barrier->initialised))
+    emu_fault(by, NULL, "%s comes to %s by thread %u: a barrier between the two is missing", by->what,
+              emu_mbarrier_name(barrier).text, barrier->initialised_by->index);
+  bool is_fenced = barrier->fenced && knows(by, barrier->initialised_by, barrier->fenced);
+  bool is_there_for_async = !is_remote && by->fenced.at[barrier->initialised_by->actor] >= barrier->initialised;
+  if ((is_remote || is_async) && !is_fenced && !is_there_for_async)
+    emu_fault(by, NULL, "%s comes to %s: fence_mbarrier_init() is missing between that and the barrier that orders them, for %s",
+              by->what, emu_mbarrier_name(barrier).text,
+              is_remote ? "the cluster's other blocks to see it" : "the copy engine to see it");
+  return barrier;
+}
+
+unsigned emu_mbarrier_slot(struct emu_block *block, unsigned offset, struct emu_thread *by, bool is_async) {
+  return (unsigned)(find(block, offset, by, is_async) - block->mbarriers->barriers);
+}
+
+void emu_call_mbarrier_init(void *pointer, unsigned arrivals) {
+  struct emu_thread *self = emu_begin("mbarrier_init", __builtin_return_address(0), COST_STEP);
+  struct emu_block *block = self->block;
+  struct emu_mbarriers *mbarriers = block->mbarriers;
+  unsigned offset = emu_shared_offset(self, "barrier", pointer, MBARRIER_BYTES, MBARRIER_BYTES);
+  if (arrivals < 1 || arrivals > MOST)
+    emu_fault(self, NULL, "mbarrier_init is for %u arrivals; a phase can have 1 to %u", arrivals, MOST);
+  const struct emu_mbarrier *before = at_offset(block, offset);
+  if (before) emu_fault(self, NULL, "mbarrier_init comes to %s, which is in use since", emu_mbarrier_name(before).text);
+  if (mbarriers->count == EMU_MOST_MBARRIERS)
+    emu_fault(self, NULL, "mbarrier_init: more than %d mbarriers of a block, which is not modelled", EMU_MOST_MBARRIERS);
+  emu_shadow_reserve(block, offset, MBARRIER_BYTES);
+
+  struct emu_cluster *cluster = block->cluster;
+  struct emu_mbarrier *barrier = &mbarriers->barriers[mbarriers->count++];
+  *barrier = (struct emu_mbarrier){.block = block,
+                                   .offset = offset,
+                                   .count = arrivals,
+                                   .pending = arrivals,
+                                   .began = self->now,
+                                   .initialised_by = self,
+                                   .initialised_at = self->where,
+                                   .initialised = self->clock.at[self->actor] + 1,
+                                   .announced_by = self,
+                                   .announced_at = self->where};
+  for (int i = 0; i < 2 && (i == 0 || cluster->block_count > 1); i++)
+    barrier->arriving[i] = emu_knowledge_make(cluster), barrier->ended[i] = emu_knowledge_make(cluster);
+  barrier->arrived = emu_allocate(cluster->actors.threads, sizeof *barrier->arrived);
+}
+
+void emu_call_fence_mbarrier_init(void) {
+  struct emu_thread *self = emu_begin("fence_mbarrier_init", __builtin_return_address(0), COST_FENCE);
+  struct emu_mbarriers *mbarriers = self->block->mbarriers;
+  for (unsigned i = 0; i < mbarriers->count; i++) {
+    struct emu_mbarrier *barrier = &mbarriers->barriers[i];
+    if (barrier->initialised_by == self && !barrier->fenced) barrier->fenced = self->clock.at[self->actor] + 1;
+  }
+}
+
+/* --- Phases */
+
+static void join(const struct emu_cluster *cluster, struct emu_knowledge *into, const struct emu_knowledge *from) {
+  emu_join(cluster, &into->clock, from->clock);
+  emu_join(cluster, &into->fenced, from->fenced);
+}
+
+static void draw_phase(const struct emu_mbarrier *barrier, emu_time until) {
+  if (!barrier->block->cluster->launch->timeline) return;
+  char track[64];
+  snprintf(track, sizeof track, "mbarrier at byte %u", barrier->offset);
+  emu_timeline_engine(barrier->block, track, "phase", barrier->began, until, "number", barrier->phase);
+}
+
+/* The phase ends if nothing is missing. One that waits for the phase before must have seen its end by now: a parity cannot tell that
+ * from one two phases before. */
+static void end_phase(struct emu_mbarrier *barrier, emu_time at) {
+  if (barrier->pending || barrier->bytes > 0) return;
+  struct emu_cluster *cluster = barrier->block->cluster;
+  if (barrier->bytes < 0)
+    emu_fault(barrier->announced_by, barrier->announced_at,
+              "announces too few bytes: all of phase %u have arrived at %s, and %lld bytes more have landed than were announced",
+              barrier->phase, emu_mbarrier_name(barrier).text, -barrier->bytes);
+  if (barrier->waking)
+    emu_fault(barrier->woken, NULL, "waits for the end of phase %u of %s, and phase %u can end before the thread has seen it",
+              barrier->phase - 1, emu_mbarrier_name(barrier).text, barrier->phase);
+  if (at < barrier->began) at = barrier->began;
+  draw_phase(barrier, at);
+  barrier->phase++;
+  barrier->pending = barrier->count;
+  barrier->began = at;
+  barrier->arriving[0]
+      .clock.at[emu_actor_of_mbarrier(barrier->block, (unsigned)(barrier - barrier->block->mbarriers->barriers))] =
+      barrier->phase;
+  for (int i = 0; i < 2 && barrier->arriving[i].clock.at; i++) join(cluster, &barrier->ended[i], &barrier->arriving[i]);
+  for (unsigned i = 0; i < barrier->block->thread_count; i++) {
+    struct emu_thread *thread = &barrier->block->threads[i];
+    if (thread->waiting != EMU_AT_MBARRIER || thread->waits_for != barrier) continue;
+    barrier->waking++;
+    barrier->woken = thread;
+    emu_wake(thread, at + COST_MBARRIER);
+  }
+}
+
+static void arrive(struct emu_mbarrier *barrier, const struct emu_thread *by, const void *where, emu_time at) {
+  if (!barrier->pending)
+    emu_fault(by, where, "arrives at %s, once too often: all %u of phase %u have arrived, and %lld bytes have still to land",
+              emu_mbarrier_name(barrier).text, barrier->count, barrier->phase, barrier->bytes);
+  barrier->pending--;
+  barrier->arrived[by->actor] = barrier->phase + 1;
+  end_phase(barrier, at);
+}
+
+void emu_call_mbarrier_arrive(void *pointer, unsigned expected_bytes, bool expects) {
+  const char *what = expects ? "mbarrier_arrive_expect_tx" : "mbarrier_arrive";
+  struct emu_thread *self = emu_begin(what, __builtin_return_address(0), COST_STEP);
+  unsigned offset = emu_shared_offset(self, "barrier", pointer, MBARRIER_BYTES, MBARRIER_BYTES);
+  struct emu_mbarrier *barrier = find(self->block, offset, self, false);
+  if (expects) {
+    if (expected_bytes > MOST || barrier->bytes + expected_bytes > MOST)
+      emu_fault(self, NULL, "%s announces %u bytes: a phase can expect %u at a time", what, expected_bytes, MOST);
+    barrier->bytes += expected_bytes;
+    barrier->announced_by = self, barrier->announced_at = self->where;
+  }
+  emu_release(self, &barrier->arriving[0]);
+  arrive(barrier, self, NULL, self->now);
+}
+
+/* The arrival comes to the barrier. */
+static void come(void *thing) {
+  struct arrival *arrival = thing;
+  struct emu_mbarrier *barrier = arrival->barrier;
+  struct emu_block *block = barrier->block;
+  if (block->threads_ended == block->thread_count)
+    emu_fault(arrival->by, arrival->where, "arrives at %s of the cluster's block %u, which has left the kernel",
+              emu_mbarrier_name(barrier).text, block->rank);
+  join(block->cluster, &barrier->arriving[1], &arrival->knowledge);
+  arrive(barrier, arrival->by, arrival->where, block->cluster->now);
+  struct arrival **link = &block->mbarriers->arrivals;
+  while (*link != arrival) link = &(*link)->next;
+  *link = arrival->next;
+  free_arrival(arrival);
+}
+
+void emu_call_mbarrier_arrive_cluster(void *pointer, unsigned rank) {
+  struct emu_thread *self = emu_begin("mbarrier_arrive_cluster", __builtin_return_address(0), COST_STEP);
+  struct emu_cluster *cluster = self->block->cluster;
+  unsigned offset = emu_shared_offset(self, "barrier", pointer, MBARRIER_BYTES, MBARRIER_BYTES);
+  if (rank >= cluster->block_count)
+    emu_fault(self, NULL, "mbarrier_arrive_cluster names block %u of the cluster, which has %u", rank, cluster->block_count);
+  struct emu_block *block = cluster->blocks[rank];
+  emu_reach(block, self);
+  struct emu_mbarrier *barrier = find(block, offset, self, false);
+  if (block == self->block) {
+    emu_release(self, &barrier->arriving[0]);
+    arrive(barrier, self, NULL, self->now);
+    return;
+  }
+  struct arrival *arrival = emu_allocate(1, sizeof *arrival);
+  *arrival = (struct arrival){block->mbarriers->arrivals, barrier, self, self->where, emu_knowledge_make(cluster)};
+  block->mbarriers->arrivals = arrival;
+  emu_release(self, &arrival->knowledge);
+  emu_later(cluster, self->now + emu_draw_duration(cluster, COST_CLUSTER), come, arrival);
+}
+
+void emu_call_mbarrier_wait(void *pointer, unsigned parity, bool is_for_cluster) {
+  const char *what = is_for_cluster ? "mbarrier_wait_cluster" : "mbarrier_wait";
+  struct emu_thread *self = emu_begin(what, __builtin_return_address(0), COST_MBARRIER);
+  unsigned offset = emu_shared_offset(self, "barrier", pointer, MBARRIER_BYTES, MBARRIER_BYTES);
+  struct emu_mbarrier *barrier = find(self->block, offset, self, false);
+  if (parity > 1) emu_fault(self, NULL, "%s: parity is %u; it must be 0 or 1", what, parity);
+  if (parity == barrier->phase % 2) {
+    self->waiting = EMU_AT_MBARRIER, self->waits_for = barrier, self->waits_parity = parity;
+    emu_wait(self);
+    barrier->waking--;
+  }
+  for (int i = 0; i <= is_for_cluster && barrier->ended[i].clock.at; i++) emu_acquire(self, &barrier->ended[i]);
+}
+
+/* --- For the copy engine, and the block's end */
+
+uint32_t emu_mbarrier_epoch(struct emu_block *block, unsigned slot) { return block->mbarriers->barriers[slot].phase + 1; }
+
+void emu_mbarrier_bytes(struct emu_block *block, unsigned slot, unsigned bytes, const struct emu_knowledge *knowledge) {
+  struct emu_mbarrier *barrier = &block->mbarriers->barriers[slot];
+  if (knowledge) join(block->cluster, &barrier->arriving[0], knowledge);
+  barrier->bytes -= bytes;
+  if (barrier->bytes < -(long long)MOST)
+    emu_fault(barrier->announced_by, barrier->announced_at,
+              "%lld bytes have landed for %s that nobody announced: it can count %u", -barrier->bytes,
+              emu_mbarrier_name(barrier).text, MOST);
+  end_phase(barrier, block->cluster->now);
+}
+
+void emu_mbarriers_end(struct emu_block *block) {
+  for (unsigned i = 0; i < block->mbarriers->count; i++) {
+    const struct emu_mbarrier *barrier = &block->mbarriers->barriers[i];
+    if (barrier->pending != barrier->count || barrier->bytes)
+      emu_fault(barrier->initialised_by, barrier->initialised_at, "the block leaves the kernel in the midst of a phase of %s",
+                emu_mbarrier_state(barrier).text);
+  }
+}
