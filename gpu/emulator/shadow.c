@@ -16,10 +16,10 @@ struct emu_shadow {
   uint16_t *begins;   /* [granules] bit i: a cell begins at the granule's byte i. 0: no access yet, one cell, fresh */
   unsigned granules;
   const void *sites[SITES]; /* a hash table of places in the kernel; 0 stands for none */
-  /* The last event that was found to be known to all threads from `first` on: a tile has many cells, but few events. */
+  /* The last event that was found to be known, and fenced, to all threads of a warpgroup from `first` on: a tile has many cells, but
+   * few events. */
   struct event known;
   const struct emu_thread *first;
-  bool is_fenced;
 };
 
 struct emu_shadow *emu_shadow_make(struct emu_block *block) {
@@ -74,7 +74,6 @@ static void split(struct emu_shadow *shadow, unsigned at) {
   unsigned before = *begins & ((1u << bit) - 1);
   const struct cell *whole = &shadow->cells[at - bit + 31 - (unsigned)__builtin_clz(before)];
   struct cell *part = &shadow->cells[at];
-  part->read_count = 0;
   if (part->read_room < whole->read_count) enlarge(part, whole->read_room);
   if (whole->read_count) memcpy(part->reads, whole->reads, whole->read_count * sizeof *part->reads);
   part->read_count = whole->read_count;
@@ -105,15 +104,12 @@ bool emu_knows(const struct emu_thread *thread, struct event event) {
  * NULL. Clocks only grow: what all know they know for ever. */
 static const struct emu_thread *ignorant(const struct access *access, struct event event, bool is_fenced) {
   struct emu_shadow *shadow = access->block->shadow;
-  if (shadow->first == access->first && shadow->known.actor == event.actor && shadow->known.epoch == event.epoch &&
-      shadow->is_fenced == is_fenced)
-    return NULL;
+  if (shadow->first == access->first && shadow->known.actor == event.actor && shadow->known.epoch == event.epoch) return NULL;
   for (const struct emu_thread *thread = access->first; thread < access->first + access->threads; thread++)
     if (!emu_knows(thread, event) || (is_fenced && thread->fenced.at[event.actor] < event.epoch)) return thread;
   if (access->threads > 1) {
     shadow->first = access->first;
     shadow->known = event;
-    shadow->is_fenced = is_fenced;
   }
   return NULL;
 }
@@ -210,6 +206,5 @@ void emu_shadow_async_write(struct emu_block *block, unsigned offset, unsigned b
 void emu_shadow_landed(struct emu_block *block, unsigned offset, unsigned bytes) {
   struct emu_shadow *shadow = block->shadow;
   split_range(shadow, offset, offset + bytes);
-  for (unsigned at = offset; at < offset + bytes; at = next(shadow, at))
-    if (shadow->cells[at].fate == UNDER_WAY) shadow->cells[at].fate = LANDED;
+  for (unsigned at = offset; at < offset + bytes; at = next(shadow, at)) shadow->cells[at].fate = LANDED;
 }
