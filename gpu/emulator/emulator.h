@@ -241,6 +241,8 @@ struct emu_gates *emu_gates_make(struct emu_block *block);
 void emu_gates_free(struct emu_gates *gates);
 struct emu_gate *emu_gate_make(struct emu_cluster *cluster);
 void emu_gate_free(struct emu_gate *gate);
+/* The calling thread waits, and says for what. emu_wake() ends it. */
+void emu_wait_for(struct emu_thread *self, enum emu_waiting waiting, const void *waits_for);
 /* All threads of the warp (or of the warpgroup: 128) come to the same call; the last to come returns true, before the others go on,
  * which wait. A fault: one has ended, or is at another call, or is at another line of the kernel. */
 bool emu_meet(struct emu_thread *self, unsigned threads);

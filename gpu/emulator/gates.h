@@ -52,7 +52,6 @@ struct emu_gates {
 
 /* gates.c: the calling thread comes to meet those of its warp in `mask`, or of its warpgroup. True: it is the last of them. */
 #define EMU_ALL 0xFFFFFFFFu
-void emu_wait_for(struct emu_thread *self, enum emu_waiting waiting, const void *waits_for);
 /* The thread does nothing until then. */
 void emu_pass_time(struct emu_thread *self, emu_time until);
 bool emu_come(struct emu_thread *self, unsigned threads, unsigned mask, unsigned argument, bool is_aligned);

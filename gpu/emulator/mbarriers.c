@@ -244,8 +244,8 @@ void emu_call_mbarrier_wait(void *pointer, unsigned parity, bool is_for_cluster)
   struct emu_mbarrier *barrier = find(self->block, offset, self, false);
   if (parity > 1) emu_fault(self, NULL, "%s: parity is %u; it must be 0 or 1", what, parity);
   if (parity == barrier->phase % 2) {
-    self->waiting = EMU_AT_MBARRIER, self->waits_for = barrier, self->waits_parity = parity;
-    emu_wait(self);
+    self->waits_parity = parity;
+    emu_wait_for(self, EMU_AT_MBARRIER, barrier);
     barrier->waking--;
   }
   for (int i = 0; i <= is_for_cluster && barrier->ended[i].clock.at; i++) emu_acquire(self, &barrier->ended[i]);
