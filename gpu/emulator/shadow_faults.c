@@ -28,10 +28,8 @@ struct line {
 static struct line line_of(const struct access *access, struct event event) {
   struct line line = {" at "};
   const void *where = emu_shadow_site(access->block->shadow, event.site);
-  if (where)
-    emu_line(access->block->cluster->launch->image, where, line.text + 4, sizeof line.text - 4);
-  else
-    line.text[0] = 0;
+  if (where) emu_line(access->block->cluster->launch->image, where, line.text + 4, sizeof line.text - 4);
+  if (!where || line.text[4] == '?') line.text[0] = 0;
   return line;
 }
 
