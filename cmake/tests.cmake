@@ -27,7 +27,7 @@ target_link_libraries(fg_support PUBLIC fg_options finegemm_static fg_criterion 
 # What wants the GPU's side: stand-ins play the driver and the compiler.
 set(gpu_tests test_driver test_compiler test_host)
 # What wants a GPU or its compiler, the real ones, and is skipped where they are not.
-set(device_tests test_gpu test_kernels)
+set(device_tests test_gpu test_kernels test_vocabulary)
 if(FG_WITH_CUDA)
   add_library(cuda_stub SHARED gpu/emulator/cuda_stub.c) # the emulator's driver, which by itself runs nothing
   add_library(nvrtc_stub SHARED tests/stub/nvrtc_stub.c)
@@ -83,6 +83,10 @@ if(TARGET test_gpu)
   target_sources(test_gpu PRIVATE tests/gpu/gpu_memory.c)
   target_include_directories(test_gpu PRIVATE tests/gpu)
 endif()
+if(TARGET test_vocabulary)
+  target_sources(test_vocabulary PRIVATE tests/gpu/small_kernels.c)
+  target_include_directories(test_vocabulary PRIVATE tests/gpu)
+endif()
 if(TARGET test_tensor_core)
   target_compile_definitions(test_tensor_core PRIVATE FG_GOLDEN="${script}/golden/tensor_core.txt")
 endif()
@@ -96,6 +100,11 @@ if(TARGET test_cli)
 endif()
 
 add_test(NAME rules COMMAND ${script}/rules.sh)
+# The wrappers of one instruction for every width: the target `wgmma` writes them anew.
+add_executable(make_wgmma cmake/make_wgmma.c)
+target_link_libraries(make_wgmma PRIVATE fg_options)
+add_custom_target(wgmma COMMAND make_wgmma > ${PROJECT_SOURCE_DIR}/gpu/device/wgmma_any.cuh VERBATIM)
+add_test(NAME vocabulary COMMAND ${script}/vocabulary.sh $<TARGET_FILE:make_wgmma>)
 add_test(NAME header COMMAND ${script}/header.sh)
 add_test(NAME exports COMMAND ${script}/exports.sh $<TARGET_FILE:finegemm>)
 

@@ -23,7 +23,7 @@ includes() {
 headers() { find "$@" -name '*.h' -printf '%f|' 2>/dev/null | sed 's/|$//'; }
 
 rule 'file names are unique in the tree, but for those that tools look for in a folder, and the vocabulary, which there is twice' \
-  "$(files | grep -vE '/(CMakeLists\.txt|README\.md)$|/gpu/emulator/[a-z]+\.cuh$' | sed 's:.*/::' | sort | uniq -d)"
+  "$(files | grep -vE '/(CMakeLists\.txt|README\.md)$|/gpu/emulator/[a-z_]+\.cuh$' | sed 's:.*/::' | sort | uniq -d)"
 
 rule 'ref/ includes only ref/ and the public header' "$(includes "finegemm.h|finegemm_kernels.h|$(headers ref)" ref)"
 rule 'core/ includes only core/, ref/, gpu/ and the public header' "$(includes "finegemm.h|finegemm_kernels.h|$(headers core ref gpu)" core)"
@@ -36,6 +36,8 @@ rule 'lessons and examples include only the public header' "$(includes 'finegemm
 rule 'the library does not print, end the process or start another; the emulator, which starts a compiler, is none of it' \
   "$(lines '(^|[^a-z_])(v?f?printf|puts|putchar|fputs|perror|abort|_?exit|_Exit|raise|assert|system|popen|fork|vfork|posix_spawn|exec[lv]p?e?) *\(' core ref gpu |
     grep -vE '^gpu/emulator/|:[0-9]+: *(/?\*|//)')"
+rule 'PTX stands only in gpu/device (the emulator has its own words for it), and in the check of the hardware' \
+  "$(grep -rnE '\basm\b' --include='*.cu' --include='*.cuh' . --exclude-dir=build --exclude-dir=.git | grep -vE '^\./(gpu/(device|emulator)|tests/hardware)/')"
 rule 'every public function has its comment right above it' \
   "$(awk '/^FG_API/ && before !~ /\*\/$/ { print FILENAME ":" FNR ": " $0 } { before = $0 }' include/*.h)"
 rule 'nothing is put off in comments, nothing is switched off' \

@@ -1,6 +1,7 @@
 /* The last step: D = round(RN(RN(sum + C) + bias)), C and bias only where given. */
 #pragma once
 #include "args.h"
+#include "convert.cuh"
 
 enum { BF16 = 3, FP16 = 4, FP32 = 5 }; /* fg_type */
 
@@ -11,18 +12,6 @@ __device__ inline unsigned short
 float_to_bf16(float x) { /* to nearest even: half of the last place, less 1 if the place is even */
   unsigned bits = __float_as_uint(x);
   return x != x ? 0x7FFF : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
-}
-
-__device__ inline unsigned short float_to_fp16(float x) { /* PTX ISA, cvt: NaN gives 0x7FFF */
-  unsigned short half;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(x));
-  return half;
-}
-
-__device__ inline float fp16_to_float(unsigned short half) {
-  float x;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
-  return x;
 }
 
 __device__ inline float load(const void *data, int type, long long i) {
