@@ -71,7 +71,7 @@ static void add_block(const struct fg_part *part, struct tile *tile, int64_t blo
     for (int64_t j = 0; j < FG_MMA_LANES; j++)
       tile->b_scale[j] = j < cols ? tile->b_scales[col + j][block * part->b_scale.block_stride] : 0;
     decode(part->b_type, part->b, part->b_ld, tile->j0 + col, cols, k0, part->k, &tile->b);
-    path->dots(tile->a, tile->rows, &tile->b, (int)((count + FG_MMA_K - 1) / FG_MMA_K), tile->dot);
+    path->dots(tile->a, tile->rows, &tile->b, (int)((count + FG_MMA_K - 1) / FG_MMA_K), false, tile->dot);
     if (special_rows | tile->b.special_rows) replace_special_dots(part, tile, col, k0, count);
     path->promote(tile->a_scale, tile->b_scale, tile->rows, tile->dot, tile->range + col, tile->ld);
   }

@@ -27,6 +27,9 @@ enum { FG_MMA_ZERO_EXPONENT = -100 };
 /* The least exponent that a step is reckoned with: where all terms are zero, any does. */
 enum { FG_MMA_LEAST_EXPONENT = -100 };
 
+/* Of an accumulator from elsewhere, which may not be below what a zero times the largest operand, 2^15, counts as. */
+enum { FG_MMA_LEAST_SUM_EXPONENT = FG_MMA_ZERO_EXPONENT + 15 };
+
 /* The bits of FP32 that a result keeps: sign, exponent and 13 fraction bits. */
 #define FG_MMA_KEPT (~0u << (23 - FG_MMA_BITS))
 
@@ -43,8 +46,9 @@ struct fg_mma_path {
   /* 16 rows of 128 codes; `ld` codes from row to row. */
   void (*decode)(fg_type type, const uint8_t *codes, int64_t ld, struct fg_mma_panel *panel);
 
-  /* dot[row][col] over `steps` steps, the first from +0. a has row_count rows in as many panels as that takes. */
-  void (*dots)(const struct fg_mma_panel *a, int64_t row_count, const struct fg_mma_panel *b, int steps,
+  /* dot[row][col] over `steps` steps, the first from +0, or, to accumulate, from what dot is: zero, or finite with an exponent of at
+   * least FG_MMA_LEAST_SUM_EXPONENT. a has row_count rows in as many panels as that takes. */
+  void (*dots)(const struct fg_mma_panel *a, int64_t row_count, const struct fg_mma_panel *b, int steps, bool accumulate,
                float (*dot)[FG_MMA_LANES]);
 
   /* sum[row * ld + col] = fma(RN(a_scale[row] * b_scale[col]), dot[row][col], sum[row * ld + col]) */

@@ -75,10 +75,10 @@ static void add_step(const struct fg_mma_panel *a, int row, const struct fg_mma_
     c[col] = fg_float_of(fg_bits_of((float)sum[col]) & FG_MMA_KEPT) * power_of_two(exponent[col] - FG_MMA_BITS);
 }
 
-static void dots(const struct fg_mma_panel *a, int64_t row_count, const struct fg_mma_panel *b, int steps,
+static void dots(const struct fg_mma_panel *a, int64_t row_count, const struct fg_mma_panel *b, int steps, bool accumulate,
                  float (*dot)[FG_MMA_LANES]) {
   for (int64_t i = 0; i < row_count; i++) {
-    for (int col = 0; col < FG_MMA_LANES; col++) dot[i][col] = 0;
+    for (int col = 0; col < FG_MMA_LANES && !accumulate; col++) dot[i][col] = 0;
     for (int step = 0; step < steps; step++) add_step(&a[i / FG_MMA_LANES], (int)(i % FG_MMA_LANES), b, step, dot[i]);
   }
 }

@@ -28,9 +28,10 @@ INLINE words largest_power(const struct fg_mma_panel *a, int row, const struct f
   return V(max_epi32)(V(max_epi32)(power, of_c), V(set1_epi32)((FG_MMA_LEAST_EXPONENT + 127) << 23));
 }
 
-INLINE void add_steps(const struct fg_mma_panel *a, int row, const struct fg_mma_panel *b, int steps, float *dot) {
+INLINE void add_steps(const struct fg_mma_panel *a, int row, const struct fg_mma_panel *b, int steps, bool accumulate,
+                      float *dot) {
   floats c[VECTORS];
-  for (int v = 0; v < VECTORS; v++) c[v] = V(setzero_ps)();
+  for (int v = 0; v < VECTORS; v++) c[v] = accumulate ? V(loadu_ps)(&dot[v * WIDTH]) : V(setzero_ps)();
   for (int step = 0; step < steps; step++) {
     floats to_terms[VECTORS];
     words sum[VECTORS];
@@ -56,9 +57,9 @@ INLINE void add_steps(const struct fg_mma_panel *a, int row, const struct fg_mma
   for (int v = 0; v < VECTORS; v++) V(storeu_ps)(&dot[v * WIDTH], c[v]);
 }
 
-TARGET static void dots(const struct fg_mma_panel *a, int64_t row_count, const struct fg_mma_panel *b, int steps,
+TARGET static void dots(const struct fg_mma_panel *a, int64_t row_count, const struct fg_mma_panel *b, int steps, bool accumulate,
                         float (*dot)[FG_MMA_LANES]) {
-  for (int64_t i = 0; i < row_count; i++) add_steps(&a[i / FG_MMA_LANES], (int)(i % FG_MMA_LANES), b, steps, dot[i]);
+  for (int64_t i = 0; i < row_count; i++) add_steps(&a[i / FG_MMA_LANES], (int)(i % FG_MMA_LANES), b, steps, accumulate, dot[i]);
 }
 
 TARGET static void promote(const float *a_scale, const float *b_scale, int64_t row_count, float (*dot)[FG_MMA_LANES], float *sum,
