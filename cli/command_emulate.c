@@ -239,9 +239,10 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   }
   progress_clear();
   if (json)
-    json_print(json_pack("{so so so ss sf so sb}", "gpu", json_gpu(&gpu), "problem", json_problem(problem), "plan",
-                         json_plan(&plan), "twin", level_name(of.twin), "clock_mhz", of.clock_mhz, "seeds",
-                         json_trials(&of, trials, count), "right", right == count));
+    json_print(json_pack("{so so so ss sf sI so sb}", "gpu", json_gpu(&gpu), "problem", json_problem(problem), "plan",
+                         json_plan(&plan), "twin", level_name(of.twin), "clock_mhz", of.clock_mhz, "elements",
+                         result_bytes(problem) / type_bytes(problem->d.type), "seeds", json_trials(&of, trials, count), "right",
+                         right == count));
   else
     print_trials(&of, trials, count, right);
   return right == count ? DONE : DIFFERENT;

@@ -53,6 +53,14 @@ rule 'every `suite::name` of a page is a test (`fg_type::member` is C, `finegemm
     grep -qE "Test\(${suite#\`}, ${name%\`}[,)]" tests/*.c || echo "$page:$line: $suite::$name"
   done)"
 rule 'every lesson names the test that catches its trap' "$(grep -LE "$test_name" lessons/[0-9]*.md)"
+# Each constant with its comment, as a row of a table.
+costs() {
+  tr '\n' ' ' <gpu/emulator/costs.h | sed 's/  */ /g' | grep -oE 'COST_[A-Z_]+ = [0-9]+,? /\*[^*]*\*/' |
+    sed -E 's:^(COST_[A-Z_]+) = ([0-9]+),? /\* (.*) \*/$:| `\1` | \2 | \3 |:'
+}
+rule 'docs/emulator.md has the costs of gpu/emulator/costs.h, all of them, as they are' \
+  "$(diff <(costs) <(sed -n '/costs:begin/,/costs:end/p' docs/emulator.md | grep '^| `COST') &&
+    [ "$(costs | wc -l)" != "$(grep -cE '^ *COST_' gpu/emulator/costs.h)" ] && echo 'a cost without a comment')"
 version=$(sed -n 's/^project(finegemm VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 rule 'the header and CMake name one version' \
   "$(awk -v is="$version" '/^#define FG_VERSION_/ { has = has (has ? "." : "") $3 } END { if (has != is) print has " and " is }' include/finegemm.h)"
