@@ -5,6 +5,7 @@
 #include "args.h"
 #include "cuda_stub.h"
 #include "driver.h"
+#include "emulated_map.h"
 #include "tensor_map.h"
 
 #include <criterion/criterion.h>
@@ -427,12 +428,15 @@ Test(host, only_what_is_prepared_can_be_captured) {
 
 /* Sizes, strides in bytes and box as the stand-in keeps them. */
 static void expect_map(const CUtensorMap *map, const uint64_t *sizes, const uint64_t *strides, const uint32_t *box) {
-  uint64_t words[16];
-  memcpy(words, map, sizeof words);
-  cr_expect_eq(words[0], 3, "always of rank 3");
-  for (int i = 0; i < 3; i++) cr_expect_eq(words[3 + i], sizes[i], "size %d is %llu", i, (unsigned long long)words[3 + i]);
-  for (int i = 0; i < 2; i++) cr_expect_eq(words[8 + i], strides[i], "stride %d is %llu", i, (unsigned long long)words[8 + i]);
-  for (int i = 0; i < 3; i++) cr_expect_eq((uint32_t)(words[12 + i / 2] >> 32 * (i % 2)), box[i]);
+  struct emu_map packed;
+  cr_assert(emu_map_unpack(map, &packed));
+  cr_expect_eq(packed.rank, 3, "always of rank 3");
+  for (int i = 0; i < 3; i++) {
+    cr_expect_eq(packed.last[i] + UINT64_C(1), sizes[i], "size %d is %u + 1", i, packed.last[i]);
+    cr_expect_eq(packed.box[i], box[i]);
+  }
+  for (int i = 0; i < 2; i++)
+    cr_expect_eq(packed.stride[i], strides[i], "stride %d is %llu", i, (unsigned long long)packed.stride[i]);
 }
 
 Test(host, tensor_maps_keep_matrices_apart) {

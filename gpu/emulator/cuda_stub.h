@@ -43,9 +43,10 @@ enum stub_memory { STUB_UNKNOWN, STUB_PINNED, STUB_MANAGED };
 void stub_register(void *pointer, size_t bytes, enum stub_memory memory);
 
 /* A launch, or one that a stream's capture recorded and a graph's launch repeated. */
-enum { STUB_ARGUMENT_BYTES = 1024 };
+enum { STUB_ARGUMENT_BYTES = 4096 };
 struct stub_launch {
   char kernel[64];
+  const struct CUkern_st *function;
   int device;
   CUstream stream;
   unsigned grid[3], block[3], cluster[3], shared_bytes; /* cluster 0: none */

@@ -281,9 +281,10 @@ void emu_multipliers_free(struct emu_block *block);
 void emu_check_accumulators(struct emu_thread *thread, const void *address, unsigned bytes, bool is_write);
 void emu_multipliers_end(struct emu_thread *thread); /* a thread ends: a fault if a group is still under way */
 
-/* --- stand_in_driver.c: whether a launch may touch global memory there, for every access that is to no shared memory, stack or image;
+/* --- global_memory.c: whether a launch may touch global memory there, for every access that is to no shared memory, stack or image;
  * false: `why` says how far it is from which allocation. */
 bool emu_may_touch(const void *address, size_t bytes, char *why, size_t why_bytes);
+void emu_memory_changed(void); /* the driver has given some, or taken it back */
 
 /* --- timeline.c: what is drawn, of the blocks of the first cluster (FG_EMULATOR_TRACE_BLOCKS in the environment: of so many). Where
  * launch->timeline is NULL these do nothing. Words (what, detail) are literals; they are kept as they are. */
