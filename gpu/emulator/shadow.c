@@ -16,10 +16,11 @@ struct emu_shadow {
   uint16_t *begins;   /* [granules] bit i: a cell begins at the granule's byte i. 0: no access yet, one cell, fresh */
   unsigned granules;
   const void *sites[SITES]; /* a hash table of places in the kernel; 0 stands for none */
-  /* The last event that was found to be known, and fenced, to all threads of a warpgroup from `first` on: a tile has many cells, but
-   * few events. */
+  /* The last event that was found to be known, and fenced, to so many threads from `first` on: a tile has many cells, but few
+   * events. */
   struct event known;
   const struct emu_thread *first;
+  unsigned threads;
 };
 
 struct emu_shadow *emu_shadow_make(struct emu_block *block) {
@@ -104,11 +105,14 @@ bool emu_knows(const struct emu_thread *thread, struct event event) {
  * NULL. Clocks only grow: what all know they know for ever. */
 static const struct emu_thread *ignorant(const struct access *access, struct event event, bool is_fenced) {
   struct emu_shadow *shadow = access->block->shadow;
-  if (shadow->first == access->first && shadow->known.actor == event.actor && shadow->known.epoch == event.epoch) return NULL;
+  if (shadow->first == access->first && shadow->threads >= access->threads && shadow->known.actor == event.actor &&
+      shadow->known.epoch == event.epoch)
+    return NULL;
   for (const struct emu_thread *thread = access->first; thread < access->first + access->threads; thread++)
     if (!emu_knows(thread, event) || (is_fenced && thread->fenced.at[event.actor] < event.epoch)) return thread;
   if (access->threads > 1) {
     shadow->first = access->first;
+    shadow->threads = access->threads;
     shadow->known = event;
   }
   return NULL;
