@@ -12,19 +12,9 @@
 enum { MBARRIER_BYTES = 8 };
 static const unsigned MOST = (1 << 20) - 1; /* arrivals of a phase, and bytes */
 
-/* An arrival on its way to another block's barrier. */
-struct arrival {
-  struct arrival *next; /* of those that are on their way to the same block */
-  struct emu_mbarrier *barrier;
-  struct emu_thread *by;
-  const void *where;
-  struct emu_knowledge knowledge;
-};
-
 struct emu_mbarriers {
   unsigned count;
   struct emu_mbarrier barriers[EMU_MOST_MBARRIERS]; /* by slot */
-  struct arrival *arrivals;
 };
 
 struct emu_mbarriers *emu_mbarriers_make(struct emu_block *block) {
@@ -32,17 +22,8 @@ struct emu_mbarriers *emu_mbarriers_make(struct emu_block *block) {
   return emu_allocate(1, sizeof(struct emu_mbarriers));
 }
 
-static void free_arrival(struct arrival *arrival) {
-  emu_knowledge_free(&arrival->knowledge);
-  free(arrival);
-}
-
 void emu_mbarriers_free(struct emu_mbarriers *mbarriers) {
   if (!mbarriers) return;
-  for (struct arrival *arrival = mbarriers->arrivals, *next; arrival; arrival = next) {
-    next = arrival->next;
-    free_arrival(arrival);
-  }
   for (unsigned i = 0; i < mbarriers->count; i++) {
     for (int j = 0; j < 2; j++) {
       emu_knowledge_free(&mbarriers->barriers[i].arriving[j]);
@@ -176,13 +157,16 @@ static void end_phase(struct emu_mbarrier *barrier, emu_time at) {
   }
 }
 
-static void arrive(struct emu_mbarrier *barrier, const struct emu_thread *by, const void *where, emu_time at) {
+/* For a thread of another block it takes effect at once too: whatever that does next comes after, and could tell others of it. */
+static void arrive(struct emu_mbarrier *barrier, struct emu_thread *self) {
+  bool is_remote = barrier->block != self->block;
   if (!barrier->pending)
-    emu_fault(by, where, "arrives at %s, once too often: all %u of phase %u have arrived, and %lld bytes have still to land",
+    emu_fault(self, NULL, "arrives at %s, once too often: all %u of phase %u have arrived, and %lld bytes have still to land",
               emu_mbarrier_name(barrier).text, barrier->count, barrier->phase, barrier->bytes);
+  emu_release(self, &barrier->arriving[is_remote]);
   barrier->pending--;
-  barrier->arrived[by->actor] = barrier->phase + 1;
-  end_phase(barrier, at);
+  barrier->arrived[self->actor] = barrier->phase + 1;
+  end_phase(barrier, self->now + (is_remote ? COST_CLUSTER : 0));
 }
 
 void emu_call_mbarrier_arrive(void *pointer, unsigned expected_bytes, bool expects) {
@@ -196,45 +180,17 @@ void emu_call_mbarrier_arrive(void *pointer, unsigned expected_bytes, bool expec
     barrier->bytes += expected_bytes;
     barrier->announced_by = self, barrier->announced_at = self->where;
   }
-  emu_release(self, &barrier->arriving[0]);
-  arrive(barrier, self, NULL, self->now);
-}
-
-/* The arrival comes to the barrier. */
-static void come(void *thing) {
-  struct arrival *arrival = thing;
-  struct emu_mbarrier *barrier = arrival->barrier;
-  struct emu_block *block = barrier->block;
-  if (block->threads_ended == block->thread_count)
-    emu_fault(arrival->by, arrival->where, "arrives at %s of the cluster's block %u, which has left the kernel",
-              emu_mbarrier_name(barrier).text, block->rank);
-  join(block->cluster, &barrier->arriving[1], &arrival->knowledge);
-  arrive(barrier, arrival->by, arrival->where, block->cluster->now);
-  struct arrival **link = &block->mbarriers->arrivals;
-  while (*link != arrival) link = &(*link)->next;
-  *link = arrival->next;
-  free_arrival(arrival);
+  arrive(barrier, self);
 }
 
 void emu_call_mbarrier_arrive_cluster(void *pointer, unsigned rank) {
   struct emu_thread *self = emu_begin("mbarrier_arrive_cluster", __builtin_return_address(0), COST_STEP);
-  struct emu_cluster *cluster = self->block->cluster;
+  const struct emu_cluster *cluster = self->block->cluster;
   unsigned offset = emu_shared_offset(self, "barrier", pointer, MBARRIER_BYTES, MBARRIER_BYTES);
   if (rank >= cluster->block_count)
     emu_fault(self, NULL, "mbarrier_arrive_cluster names block %u of the cluster, which has %u", rank, cluster->block_count);
-  struct emu_block *block = cluster->blocks[rank];
-  emu_reach(block, self);
-  struct emu_mbarrier *barrier = find(block, offset, self, false);
-  if (block == self->block) {
-    emu_release(self, &barrier->arriving[0]);
-    arrive(barrier, self, NULL, self->now);
-    return;
-  }
-  struct arrival *arrival = emu_allocate(1, sizeof *arrival);
-  *arrival = (struct arrival){block->mbarriers->arrivals, barrier, self, self->where, emu_knowledge_make(cluster)};
-  block->mbarriers->arrivals = arrival;
-  emu_release(self, &arrival->knowledge);
-  emu_later(cluster, self->now + emu_draw_duration(cluster, COST_CLUSTER), come, arrival);
+  emu_reach(cluster->blocks[rank], self);
+  arrive(find(cluster->blocks[rank], offset, self, false), self);
 }
 
 void emu_call_mbarrier_wait(void *pointer, unsigned parity, bool is_for_cluster) {
