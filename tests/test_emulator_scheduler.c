@@ -248,7 +248,7 @@ Test(emulator_scheduler, a_kernel_that_never_ends_is_told_so) {
   struct given given = {0};
   struct emu_launch launch = launch_of(spin_by_steps, &given, 1, 64);
   fails(&launch,
-        "?: kernel tried, block 0, warp 0, thread 5: the thread has taken 16777216 steps and not come to the kernel's end: "
+        "?: kernel tried, block 0, warp 0, thread 5: the thread has taken 4194304 steps and not come to the kernel's end: "
         "it never will, or the limit is too low");
   launch.most_steps = 10;
   fails(&launch, "?: kernel tried, block 0, warp 0, thread 5: the thread has taken 10 steps and not come to the kernel's end: "

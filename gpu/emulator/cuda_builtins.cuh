@@ -7,9 +7,15 @@
 #error "the emulator wants g++ 12 or newer, or clang++ 14: with older ones what watches a kernel would watch itself"
 #endif
 
-/* The emulator's functions: the loader fills it in. No compiler may know what is in it, nor watch that it is read. */
-asm(".comm fg_emulator, 1024, 64");
-static_assert(sizeof(struct emu_calls) <= 1024);
+/* The emulator's functions: the loader fills it in. No compiler may know what is in it, nor watch that it is read. Until then `access`
+ * and `step` do nothing: what starts the image calls them. */
+asm(".data\n"
+    ".globl fg_emulator\n"
+    ".balign 64\n"
+    "fg_emulator: .quad 0, fg_nothing, fg_nothing\n"
+    ".zero 1000\n"
+    ".text\n");
+static_assert(__builtin_offsetof(struct emu_calls, step) == 16 && sizeof(struct emu_calls) <= 1024);
 extern "C" const struct emu_calls fg_emulator;
 
 /* Functions are part of whoever calls them, as on the GPU: so every address in a kernel is on a line of its source. */
@@ -42,14 +48,22 @@ extern "C" {
   FG_HOOK __tsan_write##bytes(void *at) { fg_emulator.access(at, bytes, true); }                                                 \
   FG_HOOK __tsan_unaligned_read##bytes(void *at) { fg_emulator.access(at, bytes, false); }                                       \
   FG_HOOK __tsan_unaligned_write##bytes(void *at) { fg_emulator.access(at, bytes, true); }
-FG_HOOKS(1) FG_HOOKS(2) FG_HOOKS(4) FG_HOOKS(8) FG_HOOKS(16) FG_HOOK __tsan_read_range(void *at, unsigned long bytes) {
-  fg_emulator.access(at, bytes, false);
-}
+FG_HOOKS(1)
+FG_HOOKS(2)
+FG_HOOKS(4)
+FG_HOOKS(8)
+FG_HOOKS(16)
+FG_HOOK __tsan_read_range(void *at, unsigned long bytes) { fg_emulator.access(at, bytes, false); }
 FG_HOOK __tsan_write_range(void *at, unsigned long bytes) { fg_emulator.access(at, bytes, true); }
+FG_HOOK fg_nothing() {}
 FG_HOOK __tsan_init() {}
 FG_HOOK __tsan_func_entry(void *) {}
 FG_HOOK __tsan_func_exit() {}
 FG_HOOK __sanitizer_cov_trace_pc() { fg_emulator.step(); }
+
+/* What C leaves open, and the GPU answers somehow. */
+FG_HOOK __ubsan_handle_divrem_overflow(void *, unsigned long, unsigned long) { fg_emulator.not_modelled("a division by zero"); }
+FG_HOOK __ubsan_handle_out_of_bounds(void *, unsigned long) { fg_emulator.not_modelled("an index beyond its array"); }
 
 /* Whole structs, where the compiler calls for that. */
 void *memmove(void *to, const void *from, unsigned long bytes);
@@ -159,11 +173,19 @@ struct fg_bounds { /* a third number, of blocks of a cluster, is the launch's to
   unsigned threads, blocks;
   constexpr fg_bounds(unsigned threads, unsigned blocks = 0, unsigned = 0) : threads(threads), blocks(blocks) {}
 };
+/* Structs of up to 16 bytes may travel in registers: those kernels are called by a function that takes what the emulator passes. The
+ * others see just that, and not a copy of it. The choice is a template's: with ?: it would be made by code that runs on loading. */
+template <bool is_small> struct fg_choose {
+  template <auto kernel, auto> static constexpr auto entry = kernel;
+};
+template <> struct fg_choose<true> {
+  template <auto, auto caller> static constexpr auto entry = caller;
+};
 #define FG_KERNEL(name, ...)                                                                                                     \
   FG_UNSEEN void fg_enter_##name(struct fg_arguments arguments) { name(*(fg_kernel<decltype(&name)>::argument *)&arguments); }
 #define FG_KERNEL_ENTRY(name, ...)                                                                                               \
-  {#name, (void (*)())fg_enter_##name, sizeof(fg_kernel<decltype(&name)>::argument), fg_bounds(__VA_ARGS__).threads,             \
-   fg_bounds(__VA_ARGS__).blocks},
+  {#name, (void (*)())fg_choose<(sizeof(fg_kernel<decltype(&name)>::argument) <= 16)>::entry<&name, &fg_enter_##name>,           \
+   sizeof(fg_kernel<decltype(&name)>::argument), fg_bounds(__VA_ARGS__).threads, fg_bounds(__VA_ARGS__).blocks},
 #define FG_KERNELS_BEGIN extern "C" __attribute__((visibility("default"))) const struct emu_kernel fg_kernels[] = {
 #define FG_KERNELS_END                                                                                                           \
   { nullptr, nullptr, 0, 0, 0 }                                                                                                  \

@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static const uint64_t MOST_STEPS = 1 << 24; /* of a thread, if the launch does not say; about a second of the host's */
+static const uint64_t MOST_STEPS = 1 << 22; /* of a thread, if the launch does not say; beyond it nobody would want to wait */
 
 /* --- A cluster's parts */
 

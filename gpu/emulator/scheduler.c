@@ -14,7 +14,7 @@ enum {
 };
 /* Asynchronous things that come last take so long: all who do not wait for them have come by then to where they do, and those who ask
  * again and again have not yet taken all of their steps. */
-static const emu_time LAST = 1 << 24;
+static const emu_time LAST = 1 << 22;
 
 _Thread_local struct emu_scheduler *emu_scheduler __attribute__((tls_model("initial-exec")));
 
