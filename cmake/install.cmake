@@ -4,6 +4,9 @@ include(CMakePackageConfigHelpers)
 install(FILES include/finegemm.h include/finegemm_kernels.h TYPE INCLUDE)
 install(TARGETS finegemm EXPORT finegemm-shared)
 install(TARGETS finegemm_static EXPORT finegemm-static)
+if(TARGET finegemm_emulator)
+  install(TARGETS finegemm_emulator LIBRARY NAMELINK_SKIP) # nobody links to it
+endif()
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/finegemm)
 install(EXPORT finegemm-shared NAMESPACE finegemm:: DESTINATION ${package})

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static _Thread_local char message[512];
+static _Thread_local char message[FG_MESSAGE_BYTES];
 
 const char *fg_message(void) { return message; }
 

@@ -27,7 +27,8 @@
   X(nvrtcDestroyProgram)
 
 struct nvrtc {
-  int version; /* as 13000 */
+  int version;   /* as 13000 */
+  char name[32]; /* "NVRTC 13.0" */
 #define MEMBER(function) __typeof__(function) *function;
   FUNCTIONS(MEMBER)
 };
@@ -41,13 +42,18 @@ static struct nvrtc functions;               /* complete once `opened` points to
 static _Atomic(const struct nvrtc *) opened; /* NULL: not yet */
 
 static bool open_nvrtc(void) {
-  static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", NULL};
+  static const char *const usual[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", NULL};
   static const char advice[] = "install libnvrtc 12.0 or newer (pip: nvidia-cuda-nvrtc), or name it in FG_NVRTC";
-  const char *name;
+  const char *const *names = usual, *name;
   char why[256];
+  bool wants_emulator;
+  if (!fg_library_choose(&names, &wants_emulator)) return false;
   void *library = fg_library_open("FG_NVRTC", names, &name, why, sizeof why);
   if (!library) {
-    fg_fail(FG_UNSUPPORTED, "NVRTC, which compiles kernels, is not here (%s); %s", why, advice);
+    if (wants_emulator)
+      fg_fail(FG_UNSUPPORTED, "FG_DEVICE is emulator, and the emulator cannot be opened (%s); name its library in FG_NVRTC", why);
+    else
+      fg_fail(FG_UNSUPPORTED, "NVRTC, which compiles kernels, is not here (%s); %s", why, advice);
     return false;
   }
   const char *missing = fg_library_resolve(library, symbols, SYMBOLS, &functions);
@@ -62,6 +68,8 @@ static bool open_nvrtc(void) {
     fg_fail(FG_UNSUPPORTED, "%s does not tell NVRTC's version; %s", name, advice);
   } else {
     functions.version = version;
+    snprintf(functions.name, sizeof functions.name, "NVRTC %d.%d", major, minor);
+    if (fg_library_is_emulator(library)) snprintf(functions.name, sizeof functions.name, "the emulator");
     return true;
   }
   dlclose(library);
@@ -85,10 +93,14 @@ int fg_compiler_version(void) {
   return nvrtc ? nvrtc->version : 0;
 }
 
+const char *fg_compiler_name(void) {
+  const struct nvrtc *nvrtc = open_once();
+  return nvrtc ? nvrtc->name : NULL;
+}
+
 static fg_status nvrtc_fail(const struct nvrtc *nvrtc, const char *call, nvrtcResult result) {
-  return fg_fail(result == NVRTC_ERROR_OUT_OF_MEMORY ? FG_OUT_OF_MEMORY : FG_COMPILE_ERROR, "NVRTC %d.%d: %s gives %s%s",
-                 nvrtc->version / 1000, nvrtc->version % 1000 / 10, call, nvrtc->nvrtcGetErrorString(result),
-                 result == NVRTC_ERROR_OUT_OF_MEMORY ? ", for want of memory" : "");
+  return fg_fail(result == NVRTC_ERROR_OUT_OF_MEMORY ? FG_OUT_OF_MEMORY : FG_COMPILE_ERROR, "%s: %s gives %s%s", nvrtc->name,
+                 call, nvrtc->nvrtcGetErrorString(result), result == NVRTC_ERROR_OUT_OF_MEMORY ? ", for want of memory" : "");
 }
 
 enum { MOST_ARCHS = 256 };
@@ -117,8 +129,8 @@ static fg_status check_arch(const struct nvrtc *nvrtc, const char *arch) {
   int wanted = strncmp(arch, "sm_", 3) == 0 ? (int)strtol(arch + 3, NULL, 10) : 0;
   for (int i = 0; i < count; i++)
     if (archs[i] == wanted) return FG_OK;
-  return fg_fail(FG_UNSUPPORTED, "NVRTC %d.%d cannot compile for %s; it knows sm_%d to sm_%d", nvrtc->version / 1000,
-                 nvrtc->version % 1000 / 10, arch, archs[0], archs[count - 1]);
+  return fg_fail(FG_UNSUPPORTED, "%s cannot compile for %s; it knows sm_%d to sm_%d", nvrtc->name, arch, archs[0],
+                 archs[count - 1]);
 }
 
 /* --- The sources that take part */
@@ -342,8 +354,7 @@ static fg_status report(const struct nvrtc *nvrtc, const struct fg_compilation *
   if (!line) line = strstr(log, "error");
   if (!line) line = log;
   while (line > log && line[-1] != '\n') line--;
-  return fg_fail(FG_COMPILE_ERROR, "%.*s (for %s, by NVRTC %d.%d)", (int)strcspn(line, "\n"), line, compilation->arch,
-                 nvrtc->version / 1000, nvrtc->version % 1000 / 10);
+  return fg_fail(FG_COMPILE_ERROR, "%.*s (for %s, by %s)", (int)strcspn(line, "\n"), line, compilation->arch, nvrtc->name);
 }
 
 static fg_status take_cubin(const struct nvrtc *nvrtc, nvrtcProgram program, void **cubin, size_t *bytes) {

@@ -1,5 +1,5 @@
-/* NVRTC, CUDA's run-time compiler, opened at run time: libnvrtc.so.13, .12 or .so, or what FG_NVRTC in the environment names. Any
- * number of threads may call any of this. */
+/* NVRTC, CUDA's run-time compiler, opened at run time: libnvrtc.so.13, .12 or .so, the emulator where FG_DEVICE in the environment says
+ * so, or what FG_NVRTC names. Any number of threads may call any of this. */
 #ifndef FG_COMPILER_H
 #define FG_COMPILER_H
 
@@ -40,6 +40,9 @@ fg_status fg_compile(const struct fg_compilation *compilation, void **cubin, siz
 
 /* NVRTC's version, as 13000; 0: there is none that works, and fg_message() says why and what to do (FG_UNSUPPORTED). */
 int fg_compiler_version(void);
+
+/* The same for people: "NVRTC 13.0", "the emulator"; NULL as 0. */
+const char *fg_compiler_name(void);
 
 /* The architectures that NVRTC knows, as 75 and 90, ascending: fills at most `capacity` and returns how many there are; 0: as for
  * fg_compiler_version(). */

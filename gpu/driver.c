@@ -83,15 +83,21 @@ static bool start_driver(void *library, const char *name, const char *missing, b
 
 /* false, and fg_fail() was called. */
 static bool open_driver(void) {
-  static const char *const names[] = {"libcuda.so.1", NULL};
-  const char *name;
+  static const char *const usual[] = {"libcuda.so.1", NULL};
+  const char *const *names = usual, *name;
   char why[256];
+  bool wants_emulator;
+  if (!fg_library_choose(&names, &wants_emulator)) return false;
   void *library = fg_library_open("FG_CUDA_DRIVER", names, &name, why, sizeof why);
   if (!library) {
-    fg_fail(FG_UNSUPPORTED, "there is no CUDA driver here (%s); install NVIDIA's driver, or name its library in FG_CUDA_DRIVER",
+    fg_fail(FG_UNSUPPORTED,
+            wants_emulator
+                ? "FG_DEVICE is emulator, and the emulator cannot be opened (%s); name its library in FG_CUDA_DRIVER and FG_NVRTC"
+                : "there is no CUDA driver here (%s); install NVIDIA's driver, or name its library in FG_CUDA_DRIVER",
             why);
     return false;
   }
+  driver.is_emulator = fg_library_is_emulator(library);
   const char *missing = fg_library_resolve(library, symbols, SYMBOLS, &driver);
   bool started = false;
   if (start_driver(library, name, missing, &started)) return true;
@@ -133,6 +139,7 @@ fg_status fg_driver_fail(const char *call, CUresult error) {
   const struct fg_driver *here = atomic_load_explicit(&opened, memory_order_acquire);
   const char *words = NULL;
   if (!here || here->cuGetErrorString(error, &words) != CUDA_SUCCESS || !words) words = "the driver has no words for it";
+  if (here && here->is_emulator && error == CUDA_ERROR_LAUNCH_FAILED) return fg_fail(FG_DRIVER_ERROR, "%s", words);
   const char *more = error == CUDA_ERROR_NOT_INITIALIZED ? "; a process forked from one that uses CUDA cannot use it"
                      : is_sticky(error) ? "; a kernel of this process failed, and only a new process can use the GPU again: "
                                           "compute-sanitizer finds the kernel"

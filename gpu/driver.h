@@ -5,6 +5,7 @@
 #include "finegemm.h"
 
 #include <cuda.h>
+#include <stdbool.h>
 
 enum { FG_OLDEST_DRIVER = 12000 }; /* the first with cuLibraryLoadData: kernels that belong to no context */
 
@@ -75,18 +76,20 @@ enum { FG_OLDEST_DRIVER = 12000 }; /* the first with cuLibraryLoadData: kernels 
 /* A pointer for each, called as cuda.h calls the function: driver->cuMemAlloc(&address, bytes). */
 struct fg_driver {
   int version; /* of CUDA, as 13000 */
+  bool is_emulator;
 #define FG_MEMBER(function) __typeof__(function) *function;
   FG_DRIVER_FUNCTIONS(FG_MEMBER)
   FG_DRIVER_EXTRAS(FG_MEMBER)
 #undef FG_MEMBER
 };
 
-/* The driver: libcuda.so.1, or what FG_CUDA_DRIVER names. The first call that succeeds opens and starts it, for the process; any
- * number of threads may ask. A child of a fork can use it only if its parent had not asked before.
+/* The driver: libcuda.so.1, the emulator where FG_DEVICE says so, or what FG_CUDA_DRIVER names. The first call that succeeds opens and
+ * starts it, for the process; any number of threads may ask. A child of a fork can use it only if its parent had not asked before.
  * NULL: there is none that works, and fg_message() says why and what to do (FG_UNSUPPORTED). */
 const struct fg_driver *fg_driver(void);
 
-/* The sentence for what the driver's function `call` returned. FG_DRIVER_ERROR; FG_OUT_OF_MEMORY if it was for want of memory. */
+/* The sentence for what the driver's function `call` returned; of a kernel in which the emulator found a fault, the emulator's own.
+ * FG_DRIVER_ERROR; FG_OUT_OF_MEMORY if it was for want of memory. */
 fg_status fg_driver_fail(const char *call, CUresult error);
 
 #endif

@@ -8,6 +8,8 @@
 
 const char *fg_environment(const char *variable) { return secure_getenv(variable); }
 
+bool fg_library_is_emulator(void *library) { return dlsym(library, "fg_is_emulator") != NULL; }
+
 void *fg_library_open(const char *variable, const char *const *names, const char **name, char *why, size_t why_bytes) {
   const char *chosen = fg_environment(variable);
   const char *const only[] = {chosen, NULL};

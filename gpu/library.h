@@ -25,6 +25,13 @@ const char *fg_environment(const char *variable);
  * NULL: it cannot be opened, and `why` [why_bytes] holds the loader's words. */
 void *fg_library_open(const char *variable, const char *const *names, const char **name, char *why, size_t why_bytes);
 
+/* FG_DEVICE in the environment: unset or empty for a GPU; "emulator", then *names are the emulator's, which plays both the driver and
+ * NVRTC. false: it is something else, and fg_fail() was called with FG_UNSUPPORTED. */
+bool fg_library_choose(const char *const **names, bool *is_emulator);
+
+/* Whether this library, opened, is the emulator, however it was chosen. */
+bool fg_library_is_emulator(void *library);
+
 /* Fills the struct `functions`, NULL for what the library lacks. The name of the first needed function that it lacks; NULL: none. */
 const char *fg_library_resolve(void *library, const struct fg_symbol *symbols, int count, void *functions);
 

@@ -24,27 +24,24 @@ static void list_gpus(const struct fg_driver *driver, struct fg_probe *probe) {
   probe->gpus = count;
 }
 
-static void text_version(char *text, const char *of, int version) {
-  snprintf(text, FG_PROBE_BYTES, "%s %d.%d", of, version / 1000, version % 1000 / 10);
-}
-
 void fg_probe_cuda(struct fg_probe *probe) {
   *probe = (struct fg_probe){.gpu_text = "none"};
-  char before[512]; /* looking is no call that fails */
+  char before[FG_MESSAGE_BYTES]; /* looking is no call that fails */
   snprintf(before, sizeof before, "%s", fg_message());
   const struct fg_driver *driver = fg_driver();
   if (driver) {
     probe->driver = driver->version;
-    text_version(probe->driver_text, "a driver for CUDA", driver->version);
+    if (driver->is_emulator)
+      snprintf(probe->driver_text, sizeof probe->driver_text, "the emulator: kernels run on this machine's processor");
+    else
+      snprintf(probe->driver_text, sizeof probe->driver_text, "a driver for CUDA %d.%d", driver->version / 1000,
+               driver->version % 1000 / 10);
     list_gpus(driver, probe);
   } else {
     snprintf(probe->driver_text, sizeof probe->driver_text, "%s", fg_message());
   }
   probe->nvrtc = fg_compiler_version();
-  if (probe->nvrtc)
-    text_version(probe->nvrtc_text, "NVRTC", probe->nvrtc);
-  else
-    snprintf(probe->nvrtc_text, sizeof probe->nvrtc_text, "%s", fg_message());
+  snprintf(probe->nvrtc_text, sizeof probe->nvrtc_text, "%s", probe->nvrtc ? fg_compiler_name() : fg_message());
   fg_fail(FG_OK, "%s", before);
 }
 #else

@@ -10,10 +10,23 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 struct driver_state emu_driver;
 _Thread_local struct driver_stack emu_driver_stack;
 
-static _Thread_local struct {
+/* Of the calling thread's last call, on the heap: a library that is opened late has little room for what is each thread's. */
+struct said {
   CUresult error; /* CUDA_SUCCESS: nothing was said */
   char words[SAID_BYTES];
-} said; /* of the last call */
+};
+static pthread_key_t said_key;
+static pthread_once_t said_once = PTHREAD_ONCE_INIT;
+static void make_said_key(void) { pthread_key_create(&said_key, free); }
+
+static struct said *said(bool make) {
+  pthread_once(&said_once, make_said_key);
+  struct said *here = pthread_getspecific(said_key);
+  if (here || !make) return here;
+  here = calloc(1, sizeof *here);
+  if (here) pthread_setspecific(said_key, here);
+  return here;
+}
 
 void driver_forget(struct thing *thing) {
   struct thing **at = &emu_driver.things;
@@ -173,7 +186,7 @@ static bool fails_now(enum needs needs) {
 CUresult driver_begin(enum needs needs, const char *function) {
   driver_lock();
   emu_driver.calls++;
-  if (needs != NOTHING) said.error = CUDA_SUCCESS;
+  if (needs != NOTHING && said(false)) said(false)->error = CUDA_SUCCESS;
   if (fails_now(needs)) {
     if (!*emu_driver.first_failed) emu_driver.first_failed = function;
     return emu_driver.fail_error;
@@ -191,12 +204,17 @@ CUresult driver_end(CUresult result) {
 }
 
 CUresult driver_say(CUresult error, const char *format, ...) {
+  struct said *here = said(true);
+  if (!here) return error;
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(said.words, sizeof said.words, format, arguments);
+  vsnprintf(here->words, sizeof here->words, format, arguments);
   va_end(arguments);
-  said.error = error;
+  here->error = error;
   return error;
 }
 
-const char *driver_said(CUresult error) { return error != CUDA_SUCCESS && said.error == error ? said.words : NULL; }
+const char *driver_said(CUresult error) {
+  const struct said *here = said(false);
+  return here && error != CUDA_SUCCESS && here->error == error ? here->words : NULL;
+}

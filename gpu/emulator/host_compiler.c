@@ -89,6 +89,7 @@ char *emu_compiler_name(void) {
 /* "FILE:LINE:COLUMN: error: ..." and what linkers and assemblers make of it, as "FILE(LINE): error: ...". Writes to `to`, which has
  * room; returns its end. */
 static char *put_line(char *to, const char *line, int length) {
+  if (strncmp(line, "./", 2) == 0) line += 2, length -= 2;
   int colon = 0;
   while (colon < length && !(line[colon] == ':' && isdigit((unsigned char)line[colon + 1]))) colon++;
   const char *number = line + colon + 1, *rest = number;

@@ -3,11 +3,14 @@
 #include "compiler.h"
 #include "host_compiler.h"
 #include "kernel_list.h"
+#include "library.h"
 #include "load_image.h"
 #include "temporary.h"
 
 #include <errno.h>
+#pragma GCC visibility push(default) /* what the library is to find in it */
 #include <nvrtc.h>
+#pragma GCC visibility pop
 #include <pthread.h>
 #include <sha2.h>
 #include <stdbool.h>
@@ -37,7 +40,7 @@ static const char *const flags[] = {"-std=c++17",
                                     "-foptimize-sibling-calls",
                                     "-fno-stack-protector",
                                     "-fvisibility=hidden",
-                                    "-fsanitize=thread",
+                                    "-fsanitize=thread,integer-divide-by-zero,bounds",
                                     "-fsanitize-coverage=trace-pc",
                                     "-Wno-psabi",
                                     "-Wl,-Bsymbolic",
@@ -69,9 +72,12 @@ static pthread_once_t asked = PTHREAD_ONCE_INIT;
 static char *compiler_name; /* NULL: there is none */
 static int minor_version;
 
-/* The emulator's header, from the tree that FG_KERNEL_DIR names if it has one. */
-static void read_header(const struct fg_source *embedded, struct fg_source *header) {
-  if (fg_source_read(embedded->name, header) != FG_OK) *header = *embedded;
+/* The emulator's header, from the tree that FG_KERNEL_DIR names if it has one: *heap goes to free(). */
+static const char *text_of(const struct fg_source *embedded, char **heap) {
+  const char *tree = fg_environment("FG_KERNEL_DIR");
+  size_t bytes;
+  *heap = tree && *tree ? emu_file_read(tree, embedded->name, &bytes) : NULL;
+  return *heap ? *heap : embedded->text;
 }
 
 static void add_text(SHA2_CTX *hash, const char *text) { SHA256Update(hash, (const uint8_t *)text, strlen(text) + 1); }
@@ -84,10 +90,9 @@ static void ask(void) {
   add_text(&hash, compiler_name ? compiler_name : "");
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) add_text(&hash, flags[i]);
   for (const struct fg_source *embedded = emu_embedded_headers; embedded->name; embedded++) {
-    struct fg_source header;
-    read_header(embedded, &header);
-    add_text(&hash, header.text);
-    fg_source_free(&header);
+    char *heap;
+    add_text(&hash, text_of(embedded, &heap));
+    free(heap);
   }
   SHA256Final(digest, &hash);
   minor_version = digest[0] << 16 | digest[1] << 8 | digest[2];
@@ -169,7 +174,7 @@ nvrtcResult nvrtcCreateProgram(nvrtcProgram *program, const char *source, const 
 
 nvrtcResult nvrtcDestroyProgram(nvrtcProgram *program) {
   if (!program || !*program) return NVRTC_ERROR_INVALID_PROGRAM;
-  for (int i = 0; i < (*program)->headers; i++) fg_source_free(&(*program)->header[i]);
+  for (int i = 0; i < (*program)->headers; i++) free((*program)->header[i].heap);
   free((*program)->source);
   free((*program)->name);
   free((*program)->log);
@@ -236,10 +241,10 @@ static bool is_replaced(const struct fg_source *header) {
 static bool write_sources(const char *folder, nvrtcProgram program) {
   bool written = true;
   for (const struct fg_source *embedded = emu_embedded_headers; embedded->name && written; embedded++) {
-    struct fg_source header;
-    read_header(embedded, &header);
-    written = emu_file_write(folder, embedded->name, header.text, strlen(header.text));
-    fg_source_free(&header);
+    char *heap;
+    const char *text = text_of(embedded, &heap);
+    written = emu_file_write(folder, embedded->name, text, strlen(text));
+    free(heap);
   }
   for (int i = 0; i < program->headers && written; i++)
     if (!is_replaced(&program->header[i])) written = write_header(folder, &program->header[i]);
@@ -251,11 +256,13 @@ static bool write_sources(const char *folder, nvrtcProgram program) {
 
 /* Runs the compiler in the folder. false: program->log says why. */
 static bool run(const char *folder, nvrtcProgram program) {
-  const char *words[sizeof flags / sizeof *flags + sizeof libraries / sizeof *libraries + 4];
+  const char *words[sizeof flags / sizeof *flags + sizeof libraries / sizeof *libraries + 5];
   char map[EMU_PATH_BYTES + 32];
   int count = 0;
   bool ran;
-  words[count++] = compiler_name && strstr(compiler_name, "clang") ? "-O2" : "-O1"; /* where a hook's call is a jump */
+  bool is_clang = compiler_name && strstr(compiler_name, "clang");
+  words[count++] = is_clang ? "-O2" : "-O1";                   /* where a hook's call is a jump */
+  if (!is_clang) words[count++] = "-ftrack-macro-expansion=0"; /* an error in a macro is where the kernel uses it */
   snprintf(map, sizeof map, "-fdebug-prefix-map=%s=", folder);
   words[count++] = map;
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) words[count++] = flags[i];
