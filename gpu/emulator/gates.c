@@ -101,11 +101,17 @@ bool emu_come(struct emu_thread *self, unsigned threads, unsigned mask, unsigned
     const struct emu_thread *other = &company.threads[i];
     const struct emu_coming *its = &company.comings[i];
     if (other->waiting == EMU_ENDED) emu_fault(self, NULL, "%s waits for thread %u, which has left the kernel", self->what, i);
-    struct company of_its = company_of(other, its->is_here ? its->threads : EMU_WARP, its->mask);
-    if (its->is_here && is_in(&of_its, self->index))
-      check_the_same(self, other);
-    else /* it has not come, or meets others before */
+    if (!its->is_here) {
       missing++;
+      continue;
+    }
+    bool is_same = other->where == self->where && its->mask == mask && its->argument == argument && its->threads == threads;
+    if (is_same && other->what == self->what) continue;
+    struct company of_its = company_of(other, its->threads, its->mask);
+    if (is_in(&of_its, self->index))
+      check_the_same(self, other);
+    else
+      missing++; /* it meets others before */
   }
   return !missing;
 }
