@@ -4,6 +4,7 @@
 #include "emulator.h"
 
 #include <criterion/criterion.h>
+#include <cuda.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@ struct given {
     unsigned short turns[MOST_TURNS]; /* who came one after the other, in a cluster */
   } * told;                           /* [clusters] */
   unsigned *counts;
-  unsigned char rest[4072];
+  unsigned char *numbers;
+  unsigned char rest[4064];
   uint64_t last;
 };
 
@@ -62,7 +64,7 @@ static void count_myself(struct given given) {
   cr_assert_eq((uintptr_t)view->shared % 1024, 0);
   cr_assert_eq(view->shared_bytes, 1024);
   cr_assert_eq(given.last, 0x0123456789ABCDEF);
-  emu_call_atomic_add(&given.counts[block * 24 + thread], 1 + thread);
+  given.counts[block * 24 + thread] += 1 + thread;
 }
 
 Test(emulator_scheduler, every_thread_runs_once_and_knows_which_it_is) {
@@ -313,10 +315,7 @@ static void touch_anothers(struct given given) {
   if (emu_self()->index == 1) emu_call_access(*said, 8, false);
   emu_call_threadfence();
 }
-static void add_in_shared(struct given given) {
-  (void)given;
-  emu_call_atomic_add((unsigned *)emu_call_view()->shared, 1);
-}
+static void add(struct given given) { emu_call_atomic_add(given.counts ? given.counts : (unsigned *)emu_call_view()->shared, 1); }
 
 Test(emulator_scheduler, an_access_is_to_what_the_thread_has) {
   struct given given = {.last = 0};
@@ -334,8 +333,34 @@ Test(emulator_scheduler, an_access_is_to_what_the_thread_has) {
   given.counts = (unsigned *)&said;
   launch = launch_of(touch_anothers, &given, 1, 2);
   fails(&launch, "?: kernel tried, block 0, warp 0, thread 1: reads 8 bytes of another thread's own variables");
-  launch = launch_of(add_in_shared, &given, 1, 1);
+  launch = launch_of(add, &given, 1, 1);
+  fails(&launch, "?: kernel tried, block 0, warp 0, thread 0: writes 4 bytes where it may not: there is no device memory at all");
+  given.counts = NULL;
   fails(&launch, "?: kernel tried, block 0, warp 0, thread 0: atomic_add in shared memory, which is not modelled");
+}
+
+static void take_a_number(struct given given) {
+  unsigned number = emu_call_atomic_add(&given.counts[0], 1);
+  given.numbers[number]++;
+}
+
+Test(emulator_scheduler, each_gets_a_number_of_its_own) {
+  enum { BLOCKS = 32, THREADS = 96 };
+  CUdevice device;
+  CUcontext context;
+  CUdeviceptr counter;
+  unsigned char numbers[BLOCKS * THREADS] = {0};
+  cr_assert(cuInit(0) == CUDA_SUCCESS && cuDeviceGet(&device, 0) == CUDA_SUCCESS);
+  cr_assert(cuDevicePrimaryCtxRetain(&context, device) == CUDA_SUCCESS && cuCtxPushCurrent(context) == CUDA_SUCCESS);
+  cr_assert_eq(cuMemAlloc(&counter, sizeof(unsigned)), CUDA_SUCCESS);
+  struct given given = {.counts = (unsigned *)counter, .numbers = numbers};
+  *given.counts = 0;
+  struct emu_launch launch = launch_of(take_a_number, &given, BLOCKS, THREADS);
+  launch.host_threads = 4;
+  passes(&launch);
+  cr_assert_eq(*given.counts, BLOCKS * THREADS);
+  for (unsigned i = 0; i < BLOCKS * THREADS; i++) cr_assert_eq(numbers[i], 1, "number %u", i);
+  cr_assert_eq(cuMemFree(counter), CUDA_SUCCESS);
 }
 
 /* --- Launches that cannot be */
