@@ -21,6 +21,19 @@ enum { FIRST_REPEATS = 7, COMPILE_REPEATS = 5, CALLS = 10000, AT_ONCE = 250 };
 static const fg_level levels[] = {FG_NAIVE, FG_SHARED};
 enum { LEVELS = sizeof levels / sizeof *levels };
 
+/* A kernel is a level's and a kind's, among others. */
+struct kernel {
+  fg_level level;
+  fg_kind kind;
+  const char *kind_name;
+};
+static const struct kernel timed[] = {{FG_NAIVE, FG_DENSE, "dense"},
+                                      {FG_SHARED, FG_DENSE, "dense"},
+                                      {FG_SHARED, FG_GROUPED_ROWS, "grouped rows"},
+                                      {FG_SHARED, FG_MASKED, "masked"},
+                                      {FG_SHARED, FG_GROUPED_K, "grouped K"}};
+enum { TIMED = sizeof timed / sizeof *timed };
+
 /* The n and k of all layers of a DeepSeek-V3, and the m that are planned for. */
 static const int64_t model[][2] = {{2112, 7168}, {576, 7168},  {24576, 1536}, {32768, 512},  {7168, 16384},
                                    {4096, 7168}, {7168, 2048}, {18432, 7168}, {7168, 18432}, {129280, 7168}};
@@ -56,14 +69,15 @@ static fg_problem problem_of(int64_t m, int64_t n, int64_t k, fg_level level) {
 /* --- Processes: each figure of a first call is that of a new one */
 
 /* What the child's function says, figure by figure; false: no GPU. */
-static bool in_child(void (*work)(fg_level level, double *figures), fg_level level, double *figures, int count) {
+static bool in_child(void (*work)(const struct kernel *of, double *figures), const struct kernel *of, double *figures,
+                     int count) {
   int ends[2];
   if (pipe(ends) != 0) fail(EXIT_FAILURE, "no pipe");
   fflush(NULL);
   pid_t child = fork();
   if (child < 0) fail(EXIT_FAILURE, "no process");
   if (child == 0) {
-    work(level, figures);
+    work(of, figures);
     ssize_t bytes = (ssize_t)((size_t)count * sizeof *figures);
     _exit(write(ends[1], figures, (size_t)bytes) == bytes ? EXIT_SUCCESS : EXIT_FAILURE);
   }
@@ -75,8 +89,8 @@ static bool in_child(void (*work)(fg_level level, double *figures), fg_level lev
   return got == (ssize_t)((size_t)count * sizeof *figures) && status == 0;
 }
 
-static void open_compiler(fg_level level, double *figures) {
-  (void)level;
+static void open_compiler(const struct kernel *of, double *figures) {
+  (void)of;
   double begin = now_us();
   if (fg_compiler_version() == 0) fail(EXIT_FAILURE, fg_message());
   figures[0] = now_us() - begin;
@@ -84,7 +98,7 @@ static void open_compiler(fg_level level, double *figures) {
 
 enum { CONTEXT, FIRST, SECOND, FIGURES };
 
-static void call_twice(fg_level level, double *figures) {
+static void call_twice(const struct kernel *of, double *figures) {
   enum { M = 64, N = 64, K = 128 };
   fg_context *context;
   void *memory;
@@ -92,11 +106,13 @@ static void call_twice(fg_level level, double *figures) {
   double begin = now_us();
   require(fg_context_create(&context, &(fg_context_options){.device = FG_CUDA}));
   figures[CONTEXT] = now_us() - begin;
-  require(fg_memory_allocate(context, (M + N) * K + M * N * 2 + (M + N) * 4, &memory));
+  require(fg_memory_allocate(context, (M + N) * K + M * N * 2 + (M + N) * 4 + M * 4, &memory));
   char *at = memory;
-  fg_problem problem = problem_of(M, N, K, level);
+  fg_problem problem = problem_of(M, N, K, of->level);
+  problem.kind = of->kind, problem.groups = of->kind != FG_DENSE;
   problem.a.data = at, problem.b.data = at + M * K, problem.d.data = at + (M + N) * K;
   problem.a.scale = (float *)(void *)(at + (M + N) * K + M * N * 2), problem.b.scale = problem.a.scale + M;
+  if (of->kind != FG_DENSE) problem.group_values = problem.b.scale + N; /* any will do */
   begin = now_us();
   require(fg_gemm(context, &problem));
   figures[FIRST] = now_us() - begin;
@@ -108,7 +124,10 @@ static void call_twice(fg_level level, double *figures) {
 static json_t *milliseconds(const double *us, int count) {
   double low = us[0], high = us[0];
   for (int i = 1; i < count; i++) low = fmin(low, us[i]), high = fmax(high, us[i]);
-  return json_pack("{s:f, s:f, s:f}", "median_ms", median(us, count) * 1e-3, "min_ms", low * 1e-3, "max_ms", high * 1e-3);
+  json_t *all = json_array();
+  for (int i = 0; i < count; i++) json_array_append_new(all, json_real(us[i] * 1e-3));
+  return json_pack("{s:f, s:f, s:f, s:o}", "median_ms", median(us, count) * 1e-3, "min_ms", low * 1e-3, "max_ms", high * 1e-3,
+                   "all_ms", all);
 }
 
 static void say(const char *what, const json_t *times) {
@@ -127,33 +146,33 @@ static void add_times(json_t *to, const char *key, const char *what, const doubl
 }
 
 /* NULL: no GPU. */
-static json_t *first_calls(fg_level level) {
+static json_t *first_calls(const struct kernel *of) {
   double figures[FIGURES], context[FIRST_REPEATS], cold[FIRST_REPEATS], warm[FIRST_REPEATS];
   for (int i = 0; i < FIRST_REPEATS; i++) {
     empty_cache();
-    if (!in_child(call_twice, level, figures, FIGURES)) return NULL;
+    if (!in_child(call_twice, of, figures, FIGURES)) return NULL;
     cold[i] = figures[FIRST];
-    if (!in_child(call_twice, level, figures, FIGURES)) return NULL;
+    if (!in_child(call_twice, of, figures, FIGURES)) return NULL;
     warm[i] = figures[FIRST], context[i] = figures[CONTEXT];
   }
-  json_t *row = json_pack("{s:s}", "name", name_of(level));
+  json_t *row = json_pack("{s:s, s:s}", "name", name_of(of->level), "kind", of->kind_name);
   char what[64];
-  snprintf(what, sizeof what, "%s: a context", name_of(level));
+  snprintf(what, sizeof what, "%s, %s: a context", name_of(of->level), of->kind_name);
   add_times(row, "context", what, context, FIRST_REPEATS);
-  snprintf(what, sizeof what, "%s: its first call, kernel compiled", name_of(level));
+  snprintf(what, sizeof what, "%s, %s: its first call, kernel compiled", name_of(of->level), of->kind_name);
   add_times(row, "cold", what, cold, FIRST_REPEATS);
-  snprintf(what, sizeof what, "%s: its first call, kernel in the disk's cache", name_of(level));
+  snprintf(what, sizeof what, "%s, %s: its first call, kernel in the disk's cache", name_of(of->level), of->kind_name);
   add_times(row, "warm", what, warm, FIRST_REPEATS);
   return row;
 }
 
 /* --- Compiling, for which no GPU is needed */
 
-static json_t *compile_kernel(const fg_gpu *gpu, fg_level level, int side, fg_type a_type) {
+static json_t *compile_kernel(const fg_gpu *gpu, const struct kernel *of, int side, fg_type a_type) {
   double us[COMPILE_REPEATS];
   fg_plan wish = {.block_m = side, .block_n = side};
-  fg_problem problem = problem_of(1, 1, 1, level);
-  problem.plan = &wish, problem.a.type = a_type;
+  fg_problem problem = problem_of(1, 1, 1, of->level);
+  problem.plan = &wish, problem.a.type = a_type, problem.kind = of->kind, problem.groups = of->kind != FG_DENSE;
   fg_kernel kernel;
   for (int i = 0; i < COMPILE_REPEATS; i++) {
     empty_cache();
@@ -164,18 +183,18 @@ static json_t *compile_kernel(const fg_gpu *gpu, fg_level level, int side, fg_ty
   json_t *row = json_pack("{s:s, s:s, s:i, s:I}", "source", kernel.source, "defines", kernel.defines, "registers",
                           kernel.registers, "bytes", (json_int_t)kernel.bytes);
   char what[256];
-  snprintf(what, sizeof what, "compile %s %s", name_of(level), kernel.defines);
+  snprintf(what, sizeof what, "compile %s %s", name_of(of->level), kernel.defines);
   add_times(row, "times", what, us, COMPILE_REPEATS);
   return row;
 }
 
 static json_t *compile_all(const fg_gpu *gpu) {
   json_t *rows = json_array();
-  for (int level = 0; level < LEVELS; level++)
-    for (fg_type a_type = FG_E4M3; a_type <= FG_E5M2; a_type++)
+  for (int i = 0; i < TIMED; i++)
+    for (fg_type a_type = FG_E4M3; a_type <= (timed[i].kind == FG_DENSE ? FG_E5M2 : FG_E4M3); a_type++)
       for (int side = 16; side <= 64; side *= 2)
-        if (levels[level] == FG_SHARED || side == 16)
-          json_array_append_new(rows, compile_kernel(gpu, levels[level], side, a_type));
+        if (timed[i].level == FG_NAIVE ? side == 16 : timed[i].kind == FG_DENSE || side == 64)
+          json_array_append_new(rows, compile_kernel(gpu, &timed[i], side, a_type));
   return rows;
 }
 
@@ -294,9 +313,9 @@ static void measure(void) {
   json_t *first = json_array();
   double opening[FIRST_REPEATS];
   for (int i = 0; i < FIRST_REPEATS; i++)
-    if (!in_child(open_compiler, FG_BEST, &opening[i], 1)) fail(EXIT_FAILURE, "there is no NVRTC to time");
-  for (int level = 0; level < LEVELS; level++) {
-    json_t *row = first_calls(levels[level]);
+    if (!in_child(open_compiler, NULL, &opening[i], 1)) fail(EXIT_FAILURE, "there is no NVRTC to time");
+  for (int i = 0; i < TIMED; i++) {
+    json_t *row = first_calls(&timed[i]);
     if (row) json_array_append_new(first, row);
   }
   json_t *open = milliseconds(opening, FIRST_REPEATS);

@@ -195,8 +195,10 @@ static void print_gpu_host(const json_t *file) {
   size_t i;
   const json_t *row;
   json_array_foreach(json_object_get(file, "first_calls"), i, row) {
+    char what[96];
     print_times(text(row, "name"), "a context, before", json_object_get(row, "context"));
-    print_times(text(row, "name"), "a process's first call, nothing in the cache", json_object_get(row, "cold"));
+    snprintf(what, sizeof what, "a process's first call, %s, nothing in the cache", text(row, "kind"));
+    print_times(text(row, "name"), what, json_object_get(row, "cold"));
     print_times(text(row, "name"), "the same, kernel in the disk's cache", json_object_get(row, "warm"));
   }
   json_array_foreach(json_object_get(file, "kernels"), i, row)
@@ -244,10 +246,10 @@ static void print_lesson_kernel(const json_t *file, const char *name) {
   size_t i;
   const json_t *row;
   json_array_foreach(json_object_get(file, "kernels"), i, row)
-    if (strstr(text(row, "source"), name) && strstr(text(row, "defines"), "A_IS_E5M2=0"))
+    if (strstr(text(row, "source"), name) && strstr(text(row, "defines"), "A_IS_E5M2=0 B_IS_E5M2=0 KIND=0"))
       printf("| `%s` | %.0f | %.0f ms |\n", text(row, "defines"), number(row, "registers"), inside(row, "times", "median_ms"));
   json_array_foreach(json_object_get(file, "first_calls"), i, row)
-    if (strcmp(text(row, "name"), name) == 0)
+    if (strcmp(text(row, "name"), name) == 0 && strcmp(text(row, "kind"), "dense") == 0)
       printf("\nA process's first call takes %.0f ms with nothing in the cache, %.1f ms with the kernel in the disk's",
              inside(row, "cold", "median_ms"), inside(row, "warm", "median_ms"));
   json_array_foreach(json_object_get(file, "later_calls"), i, row)

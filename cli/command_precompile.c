@@ -99,7 +99,7 @@ struct jobs {
 /* The kernel's constants: all else of a plan is for the launch. */
 static bool is_same_kernel(const struct job *job, const fg_problem *problem, const fg_plan *plan) {
   return job->plan.level == plan->level && job->plan.block_m == plan->block_m && job->plan.block_n == plan->block_n &&
-         job->problem.a.type == problem->a.type && job->problem.b.type == problem->b.type;
+         job->problem.a.type == problem->a.type && job->problem.b.type == problem->b.type && job->problem.kind == problem->kind;
 }
 
 static void need(struct jobs *jobs, const fg_gpu *gpu, const fg_problem *problem) {
@@ -123,12 +123,13 @@ static int64_t next_m(int64_t m, int64_t last) {
   return m < last && next > last ? last : next;
 }
 
-static void need_range(struct jobs *jobs, const fg_gpu *gpu, const struct range *range, fg_problem *problem) {
-  for (problem->m = range->first; problem->m <= range->last; problem->m = next_m(problem->m, range->last))
-    need(jobs, gpu, problem);
+/* With every `tokens` of the range; it is one of the problem's sizes. */
+static void need_range(struct jobs *jobs, const fg_gpu *gpu, const struct range *range, const fg_problem *problem,
+                       int64_t *tokens) {
+  for (*tokens = range->first; *tokens <= range->last; *tokens = next_m(*tokens, range->last)) need(jobs, gpu, problem);
 }
 
-/* A matrix is multiplied by rows of tokens; a stack of experts, by rows of each or by a mask. */
+/* A matrix is multiplied by rows of tokens; a stack of experts, by rows of each or by a mask. In its gradient tokens lie along K. */
 static void need_shape(struct jobs *jobs, const fg_gpu *gpu, const struct shape *shape, const struct pair *types, fg_level level,
                        const struct range *range) {
   fg_problem problem = {
@@ -136,8 +137,11 @@ static void need_shape(struct jobs *jobs, const fg_gpu *gpu, const struct shape 
   const fg_kind kinds[] = {shape->groups ? FG_GROUPED_ROWS : FG_DENSE, FG_MASKED};
   for (int i = 0; i < (shape->groups ? 2 : 1); i++) {
     problem.kind = kinds[i];
-    need_range(jobs, gpu, range, &problem);
+    need_range(jobs, gpu, range, &problem, &problem.m);
   }
+  problem.kind = shape->groups ? FG_GROUPED_K : FG_DENSE;
+  problem.m = shape->n, problem.n = shape->k;
+  need_range(jobs, gpu, range, &problem, &problem.k);
 }
 
 /* --- Compiling */

@@ -222,6 +222,7 @@ static void list_options(const struct fg_compilation *compilation, int version, 
   };
   options->count = 0;
   for (size_t i = 0; i < sizeof always / sizeof always[0]; i++) options->at[options->count++] = always[i];
+  if (version >= 12040) options->at[options->count++] = "--minimal"; /* without the runtime's declarations, which take time */
   if (version >= 12090)
     options->at[options->count++] = "--no-cache"; /* of its own, in the driver's folder, which nobody checks */
   options->fixed = options->count;

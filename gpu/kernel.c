@@ -63,7 +63,7 @@ fg_status fg_kernel_image(const char *arch, const struct fg_kernel_id *id, void 
       .source = fg_kernel_source(id->level), .arch = arch, .defines = texts, .define_count = FG_KERNEL_DEFINES};
   *kernel = (fg_kernel){.registers = -1};
   snprintf(kernel->source, sizeof kernel->source, "%s", compilation.source);
-  snprintf(kernel->defines, sizeof kernel->defines, "%s %s %s %s", texts[0], texts[1], texts[2], texts[3]);
+  snprintf(kernel->defines, sizeof kernel->defines, "%s %s %s %s %s", texts[0], texts[1], texts[2], texts[3], texts[4]);
   fg_status status;
   char *key;
   size_t bytes = 0;

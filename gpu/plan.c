@@ -91,7 +91,12 @@ fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan)
 }
 
 struct fg_kernel_id fg_kernel_id_of(const fg_plan *plan, const fg_problem *full) {
-  return (struct fg_kernel_id){(int)plan->level, plan->block_m, plan->block_n, full->a.type == FG_E5M2, full->b.type == FG_E5M2};
+  return (struct fg_kernel_id){.level = (int)plan->level,
+                               .block_m = plan->block_m,
+                               .block_n = plan->block_n,
+                               .a_is_e5m2 = full->a.type == FG_E5M2,
+                               .b_is_e5m2 = full->b.type == FG_E5M2,
+                               .kind = full->kind == FG_BATCHED ? FG_DENSE : (int)full->kind};
 }
 
 const char *fg_kernel_source(int level) {
@@ -106,5 +111,6 @@ struct fg_kernel_defines fg_kernel_defines_of(const struct fg_kernel_id *id) {
   snprintf(defines.text[1], FG_DEFINE_BYTES, "BLOCK_N=%d", id->block_n);
   snprintf(defines.text[2], FG_DEFINE_BYTES, "A_IS_E5M2=%d", id->a_is_e5m2);
   snprintf(defines.text[3], FG_DEFINE_BYTES, "B_IS_E5M2=%d", id->b_is_e5m2);
+  snprintf(defines.text[4], FG_DEFINE_BYTES, "KIND=%d", id->kind);
   return defines;
 }

@@ -10,6 +10,7 @@ fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan)
 /* What tells kernels apart. All of it is constants of the source. */
 struct fg_kernel_id {
   int level, block_m, block_n, a_is_e5m2, b_is_e5m2;
+  int kind; /* FG_BATCHED counts as FG_DENSE: the same kernel */
 };
 
 struct fg_kernel_id fg_kernel_id_of(const fg_plan *plan, const fg_problem *full);
@@ -18,7 +19,7 @@ struct fg_kernel_id fg_kernel_id_of(const fg_plan *plan, const fg_problem *full)
 const char *fg_kernel_source(int level);
 const char *fg_kernel_name(int level);
 
-enum { FG_KERNEL_DEFINES = 4, FG_DEFINE_BYTES = 32 };
+enum { FG_KERNEL_DEFINES = 5, FG_DEFINE_BYTES = 32 };
 struct fg_kernel_defines {
   char text[FG_KERNEL_DEFINES][FG_DEFINE_BYTES]; /* "BLOCK_M=64" */
 };

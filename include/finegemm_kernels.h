@@ -66,7 +66,7 @@ FG_API fg_status fg_plan_make(const fg_gpu *gpu, const fg_problem *problem, fg_p
 /** A kernel that fg_precompile() has seen to. */
 typedef struct fg_kernel {
   char source[64];   /**< "lessons/05_shared.cu" */
-  char defines[128]; /**< the plan's constants, as "BLOCK_M=64 BLOCK_N=64 A_IS_E5M2=0 B_IS_E5M2=0" */
+  char defines[128]; /**< the plan's constants, as "BLOCK_M=64 BLOCK_N=64 A_IS_E5M2=0 B_IS_E5M2=0 KIND=0" */
   int registers;     /**< of a thread; -1 where it came from the cache */
   int was_cached;    /**< 1: found compiled */
   int64_t bytes;     /**< of machine code and what belongs to it */
@@ -75,7 +75,7 @@ typedef struct fg_kernel {
 /**
  * Compiles the kernel that fg_gemm() would use for the problem on such a GPU into the user's cache, if it is not there or in a
  * cache shipped with the program. Needs the run-time compiler, but no GPU and no driver. m, n and k are run-time values: one call
- * for each combination of types and tile sizes is enough, and further ones find it cached.
+ * for each combination of kind, types and tile sizes is enough, and further ones find it cached; a batch is of the dense kind.
  * @return as fg_plan_make(); FG_UNSUPPORTED also: no compiler here, or one that does not know gpu->arch; FG_COMPILE_ERROR;
  *         FG_OUT_OF_MEMORY. A cache that cannot be written is no error: kernel->was_cached stays 0 the next time.
  */

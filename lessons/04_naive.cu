@@ -1,6 +1,7 @@
 /* Level `naive`: a thread for each element of D, which walks along a row of A and a row of B.
  *
- * The plan's constants arrive as definitions: a block of threads has BLOCK_M x BLOCK_N elements, A_IS_E5M2 and B_IS_E5M2 are 0 or 1. */
+ * The plan's constants arrive as definitions: a block of threads has BLOCK_M x BLOCK_N elements, A_IS_E5M2 and B_IS_E5M2 are 0 or 1.
+ * KIND is the problem's. */
 #include "dependent.cuh"
 #include "finish.cuh"
 #include "fp8.cuh"
@@ -10,7 +11,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_M *BLOCK_N, 1) naive(const __
   wait_for_the_launch_before();
   /* The plan sees to it that a tile's number fits 31 bits. */
   unsigned row_tiles = (args.m + BLOCK_M - 1) / BLOCK_M, col_tiles = (args.n + BLOCK_N - 1) / BLOCK_N;
-  unsigned matrices = args.kind == GROUPED_ROWS ? 1 : args.groups;
+  unsigned matrices = KIND == GROUPED_ROWS ? 1 : args.groups;
   for (unsigned tile = blockIdx.x; tile < row_tiles * col_tiles * matrices; tile += gridDim.x) {
     unsigned row_tile = tile / col_tiles, matrix = row_tile / row_tiles;
     long long row = row_tile % row_tiles * (long long)BLOCK_M + threadIdx.x / BLOCK_N;

@@ -1707,7 +1707,9 @@ Test(cli, precompile_reads_configurations, .timeout = 600) {
   cr_expect(has_shape(v3, "down_proj", 7168, 18432, 0) && has_shape(v3, "experts' gate_proj, up_proj", 2048, 7168, 256));
   cr_expect(has_shape(v3, "experts' gate_proj with up_proj", 4096, 7168, 256));
   cr_expect(has_shape(v3, "experts' down_proj", 7168, 2048, 256) && has_shape(v3, "shared expert's down_proj", 7168, 2048, 0));
-  cr_expect(json_array_size(json_object_get(v3, "kernels")) == 1);
+  static const char *const kinds[] = {" KIND=0", " KIND=2", " KIND=3", " KIND=4"}; /* dense, and the experts': rows, masked, K */
+  cr_assert_eq(json_array_size(json_object_get(v3, "kernels")), 4);
+  for (size_t i = 0; i < 4; i++) cr_expect(strstr(string_in(kernel_in(v3, i), "defines"), kinds[i]) != NULL);
 
   write_text("config.json",
              "{\"hidden_size\": 2048, \"intermediate_size\": 10944, \"kv_lora_rank\": 512, \"q_lora_rank\": null,"

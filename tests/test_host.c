@@ -268,7 +268,7 @@ Test(host, a_launch_is_what_the_plan_says) {
               args.a.stride);
     cr_expect(args.d.ld == N && args.b.ld == K);
     cr_expect(args.a_scale.row_shift == 0 && args.b_scale.row_shift == 7 && args.a_scale.row_stride == 3);
-    cr_expect(args.kind == (int)problem.kind && args.d_type == (int)problem.d.type);
+    cr_expect(args.d_type == (int)problem.d.type && args.group_align_reciprocal == 1);
   }
   /* What has no elements is not looked at. */
   static int nowhere[M];
@@ -332,7 +332,8 @@ Test(host, a_log_has_every_plan_and_kernel) {
       strstr(text, "plan: dense, groups 1, m 100, n 200, k 300: shared, tiles of 64 x 64, 8 in all; 8 blocks of 256 threads");
   cr_assert_not_null(plan, "%s", text);
   cr_expect(strstr(plan + 1, "plan: dense") != NULL, "%s", text);
-  const char *kernel = strstr(text, "kernel: lessons/05_shared.cu for sm_90a, BLOCK_M=64");
+  const char *kernel = strstr(text, "kernel: lessons/05_shared.cu for sm_90a, BLOCK_M=64 BLOCK_N=64 A_IS_E5M2=0 "
+                                    "B_IS_E5M2=0 KIND=0: loaded in ");
   cr_assert_not_null(kernel, "%s", text);
   cr_expect_null(strstr(kernel + 1, "kernel: "), "loaded once: %s", text);
   setenv("FG_LOG", "/nowhere/log", 1);

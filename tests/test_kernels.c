@@ -1,6 +1,6 @@
 /* Every kernel at every plan, compiled for GPUs that need not be here: without a warning, without a spilled register, without a stack.
- * That takes minutes, so that a run without FG_ALL_PLANS=1 in the environment takes some of the tile sizes and of the pairs of types, and
- * says how many. Skipped, and said so, where NVRTC is not. */
+ * That takes a quarter of an hour, so that a run without FG_ALL_PLANS=1 in the environment takes some of the tile sizes, of the pairs of
+ * types and of the kinds, and says how many. Skipped, and said so, where NVRTC is not. */
 #include "compiler.h"
 #include "plan.h"
 
@@ -41,13 +41,15 @@ static bool plan_with(fg_level level, int block_m, int block_n, fg_plan *plan) {
   return fg_plan_make(&fg_known_gpus(NULL)[0], &problem, plan) == FG_OK;
 }
 
-/* With all pairs of types, or with the one whose turn it is. */
-static void add_jobs(const fg_plan *plan, int arch, bool all_types) {
+/* With all kinds and pairs of types, or with those whose turn it is. */
+static void add_jobs(const fg_plan *plan, int arch, bool all) {
+  static const fg_kind kinds[] = {FG_DENSE, FG_GROUPED_ROWS, FG_MASKED, FG_GROUPED_K}; /* a batch is dense */
   int turn = job_count;
-  for (int types = 0; types < 4; types++) {
-    if (!all_types && types != turn % 4) continue;
+  for (int i = 0; i < 16; i++) {
+    if (!all && i != turn % 16) continue;
     cr_assert_lt(job_count, MOST_JOBS);
-    const fg_problem full = {.a = {.type = types & 1 ? FG_E5M2 : FG_E4M3}, .b = {.type = types & 2 ? FG_E5M2 : FG_E4M3}};
+    const fg_problem full = {
+        .kind = kinds[i % 4], .a = {.type = i & 4 ? FG_E5M2 : FG_E4M3}, .b = {.type = i & 8 ? FG_E5M2 : FG_E4M3}};
     jobs[job_count++] = (struct job){.id = fg_kernel_id_of(plan, &full), .arch = arch, .threads = plan->threads};
   }
 }
@@ -87,9 +89,9 @@ static int number_in(const char *log, const char *words, bool before) {
 /* Looks at what was compiled; the kernel's registers. */
 static int check_one(const struct job *job) {
   char name[96];
-  snprintf(name, sizeof name, "%s %dx%d for sm_%d, a e%dm%d, b e%dm%d", fg_kernel_name(job->id.level), job->id.block_m,
-           job->id.block_n, job->arch, 4 + job->id.a_is_e5m2, 3 - job->id.a_is_e5m2, 4 + job->id.b_is_e5m2,
-           3 - job->id.b_is_e5m2);
+  snprintf(name, sizeof name, "%s %dx%d for sm_%d, a e%dm%d, b e%dm%d, kind %d", fg_kernel_name(job->id.level), job->id.block_m,
+           job->id.block_n, job->arch, 4 + job->id.a_is_e5m2, 3 - job->id.a_is_e5m2, 4 + job->id.b_is_e5m2, 3 - job->id.b_is_e5m2,
+           job->id.kind);
   cr_expect_eq(job->status, FG_OK, "%s: %s", name, job->log);
   if (job->status != FG_OK) return -1;
   cr_assert_not_null(job->log, "%s: there is no log", name);
@@ -180,6 +182,23 @@ Test(kernels, compile_for_every_architecture) {
       add_jobs(&plan, archs[i], archs[i] == 90 || getenv("FG_ALL_PLANS"));
     }
   compile_and_check();
+}
+
+/* A kernel for each kind, but one for a matrix and a batch, and for every size. */
+Test(kernels, differ_by_their_constants) {
+  fg_plan plan;
+  cr_assert(plan_with(FG_SHARED, 0, 0, &plan), "%s", fg_message());
+  for (int one = FG_DENSE; one <= FG_GROUPED_K; one++)
+    for (int other = FG_DENSE; other <= FG_GROUPED_K; other++) {
+      struct fg_kernel_id ids[] = {fg_kernel_id_of(&plan, &(fg_problem){.kind = (fg_kind)one, .m = 1, .n = 2, .k = 3}),
+                                   fg_kernel_id_of(&plan, &(fg_problem){.kind = (fg_kind)other, .m = 4, .n = 5, .k = 6})};
+      bool same = one == other || (one <= FG_BATCHED && other <= FG_BATCHED);
+      cr_expect_eq(memcmp(&ids[0], &ids[1], sizeof ids[0]) == 0, same, "kinds %d and %d", one, other);
+      for (int i = 0; i < FG_KERNEL_DEFINES; i++) {
+        bool equal = strcmp(fg_kernel_defines_of(&ids[0]).text[i], fg_kernel_defines_of(&ids[1]).text[i]) == 0;
+        cr_expect_eq(equal, same || i < FG_KERNEL_DEFINES - 1, "kinds %d and %d", one, other);
+      }
+    }
 }
 
 /* What is looked for stands in this compiler's log: of a kernel that needs a stack it says so. */

@@ -25,10 +25,11 @@ struct fg_scale_args {
 /* The enumerators are the public header's. */
 struct fg_args {
   long long m, n, k, groups, group_align;
+  double group_align_reciprocal;
   struct fg_matrix a, b, c, bias, d;
   struct fg_scale_args a_scale, b_scale;
   const void *group_values;
-  int kind, group_by, group_values_are_int64;
+  int group_by, group_values_are_int64;
   int c_type, bias_type, d_type;
 };
 

@@ -19,11 +19,19 @@ __device__ inline float e5m2_to_float(unsigned code) { /* bias 15; infinity 0x7C
 __device__ inline float a_to_float(unsigned code) { return A_IS_E5M2 ? e5m2_to_float(code) : e4m3_to_float(code); }
 __device__ inline float b_to_float(unsigned code) { return B_IS_E5M2 ? e5m2_to_float(code) : e4m3_to_float(code); }
 
-/* Eight neighbours of a row, as many as there are; one load where they are aligned. */
-__device__ inline unsigned long long load_eight(const unsigned char *from, long long count) {
-  if (count >= 8 && (unsigned long long)from % 8 == 0) return *(const unsigned long long *)from;
-  unsigned long long eight = 0;
+struct __align__(16) sixteen {
+  unsigned long long low, high; /* eight codes each, the first in the lowest byte */
+};
+
+/* Sixteen neighbours of a row, as many as there are and zeros; one load where they are aligned. */
+__device__ inline struct sixteen load_sixteen(const unsigned char *from, long long count) {
+  if (count >= 16 && (unsigned long long)from % 16 == 0) return *(const struct sixteen *)from;
+  struct sixteen codes = {0, 0};
   FG_UNROLL(1)
-  for (int i = 0; i < 8 && i < count; i++) eight |= (unsigned long long)from[i] << 8 * i;
-  return eight;
+  for (int i = 0; i < 16 && i < count; i++) (i < 8 ? codes.low : codes.high) |= (unsigned long long)from[i] << 8 * (i % 8);
+  return codes;
+}
+
+__device__ inline unsigned code_at(const struct sixteen &codes, int i) {
+  return (i < 8 ? codes.low : codes.high) >> 8 * (i % 8) & 0xFF;
 }

@@ -1,13 +1,15 @@
 /* Which rows are multiplied with what. A run is a stretch of D's rows that share a group, and so a matrix B and a range of K; a dense
  * problem is one run. Group values come from the caller's device memory, unseen by the host: whatever they are, a run stays within
- * m and k. */
+ * m and k.
+ *
+ * The problem's KIND is a constant of the kernel, since all of this takes as long to compile as a small kernel; a batch is DENSE. */
 #pragma once
 #include "args.h"
 #include "unroll.cuh"
 
 enum { BLOCK_K = 128 };
-enum { DENSE = 0, BATCHED = 1, GROUPED_ROWS = 2, MASKED = 3, GROUPED_K = 4 }; /* fg_kind */
-enum { BY_INDEX = 1, BY_ENDS = 2, BY_OFFSETS = 3, BY_COUNTS = 4 };            /* fg_group_by */
+enum { DENSE = 0, GROUPED_ROWS = 2, MASKED = 3, GROUPED_K = 4 };   /* fg_kind */
+enum { BY_INDEX = 1, BY_ENDS = 2, BY_OFFSETS = 3, BY_COUNTS = 4 }; /* fg_group_by */
 
 struct run {
   long long group;       /* -1: rows of no group */
@@ -24,10 +26,19 @@ __device__ inline long long group_value(const struct fg_args &args, long long i)
 
 __device__ inline long long clamp(long long x, long long low, long long high) { return x < low ? low : x > high ? high : x; }
 
+/* x rounded up to a multiple of group_align. The estimated quotient is off by one at most, and never too large where there is no
+ * remainder. To divide integers of 64 bits would add a tenth to the time that the kernel takes to compile. */
+__device__ inline long long align_up(const struct fg_args &args, long long x) {
+  long long aligned = (long long)(x * args.group_align_reciprocal) * args.group_align;
+  FG_UNROLL(1)
+  while (aligned < x) aligned += args.group_align;
+  return aligned;
+}
+
 /* Group g's rows, or its range of K, in [previous, limit]; `previous` is the end of group g - 1. */
 __device__ inline void group_range(const struct fg_args &args, long long g, long long previous, long long limit, long long *begin,
                                    long long *end) {
-  long long value = group_value(args, g), aligned = (previous + args.group_align - 1) / args.group_align * args.group_align;
+  long long value = group_value(args, g), aligned = align_up(args, previous);
   bool is_empty = args.group_by == BY_COUNTS ? value <= 0 : args.group_by == BY_ENDS && value <= previous;
   *begin = args.group_by == BY_OFFSETS ? value : aligned;
   *end = args.group_by == BY_OFFSETS  ? group_value(args, g + 1)
@@ -41,19 +52,19 @@ __device__ inline void group_range(const struct fg_args &args, long long g, long
 /* The run that begins at `row` of a matrix of D, cut off at row_limit. */
 __device__ inline struct run find_run(const struct fg_args &args, long long matrix, long long row, long long row_limit) {
   struct run run = {matrix, row_limit, 0, args.k, 0};
-  if (args.kind == MASKED) {
+  if (KIND == MASKED) {
     long long count = group_value(args, matrix);
     if (row >= count)
       run.group = -1;
     else if (count < row_limit)
       run.end = count;
-  } else if (args.kind == GROUPED_ROWS && args.group_by == BY_INDEX) {
+  } else if (KIND == GROUPED_ROWS && args.group_by == BY_INDEX) {
     run.group = group_value(args, row);
     FG_UNROLL(1)
     for (run.end = row + 1; run.end < row_limit && group_value(args, run.end) == run.group;) run.end++;
     if (run.group >= args.groups) run.group = -1;
-  } else if (args.kind == GROUPED_ROWS || args.kind == GROUPED_K) {
-    bool is_along_k = args.kind == GROUPED_K;
+  } else if (KIND == GROUPED_ROWS || KIND == GROUPED_K) {
+    bool is_along_k = KIND == GROUPED_K;
     long long begin = 0, end = 0, blocks = 0, g = 0;
     FG_UNROLL(1)
     for (; g < args.groups; g++) {
