@@ -49,8 +49,8 @@ void emu_call_remote(void *in_shared, unsigned rank, void *value, unsigned bytes
 /* warpgroup.c */
 unsigned emu_call_shared_address(const void *in_shared);
 void emu_call_wgmma_fence(void);
-void emu_call_wgmma(float *d, int n, unsigned long long a_descriptor, const unsigned *a_registers, unsigned long long b_descriptor,
-                    bool accumulate, bool a_is_e5m2, bool b_is_e5m2);
+void emu_call_wgmma(float *d, int n, unsigned long long a_descriptor, const unsigned *a_registers,
+                    unsigned long long b_descriptor, bool accumulate, bool a_is_e5m2, bool b_is_e5m2);
 void emu_call_wgmma_commit(void);
 void emu_call_wgmma_wait(int pending);
 void emu_call_stmatrix(void *row, const unsigned m[4], bool transposed);

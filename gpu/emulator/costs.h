@@ -9,7 +9,7 @@
 
 enum {
   COST_CLOCK_MHZ = 1830, /* the clock: that of the data sheet's rates */
-  COST_STEP = 4, /* a stretch of code without a branch: a few instructions; a guess */
+  COST_STEP = 4,         /* a stretch of code without a branch: a few instructions; a guess */
   COST_FMA =
       2, /* in the midst of many: a warp's 32 take a quarter of the multiprocessor 1 cycle, and two warps share a quarter */
   COST_SHARED = 8,   /* a load or store among others, of shared memory: alone 29 [L]; that so many overlap is a guess */

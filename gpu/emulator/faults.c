@@ -62,7 +62,7 @@ static FILE *start(char *const arguments[], pid_t *child) {
 /* A return address is behind the call, perhaps already in the next line. */
 static void ask(const struct emu_image *image, const void *where, char text[LINE_BYTES]) {
   char path[EMU_PATH_BYTES], address[32];
-  strcpy(text, "?");
+  snprintf(text, LINE_BYTES, "?");
   if (!image || !emu_image_file(image, path, sizeof path)) return;
   snprintf(address, sizeof address, "%#" PRIxPTR, (uintptr_t)where - 1 - image->base);
   pid_t child;

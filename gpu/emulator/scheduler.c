@@ -103,7 +103,9 @@ static void enter(struct emu_scheduler *scheduler, struct emu_thread *thread) {
 typedef void (*takes_argument)(struct emu_arguments argument);
 static __attribute__((noinline)) void call(takes_argument function, const struct emu_arguments *argument) { function(*argument); }
 
-static void find_argument(struct emu_arguments argument) { emu_self()->fibre->argument = argument.bytes; }
+__attribute__((no_sanitize("address"))) static void find_argument(struct emu_arguments argument) {
+  emu_self()->fibre->argument = argument.bytes;
+}
 
 bool emu_is_argument(const struct emu_thread *thread, const void *address, size_t bytes) {
   size_t all = thread->block->cluster->launch->argument_bytes;
