@@ -13,8 +13,8 @@ static void check_map_address(struct emu_thread *thread, const void *map) {
   if (!emu_is_argument(thread, map, EMU_MAP_BYTES) && !emu_may_touch(map, EMU_MAP_BYTES, why, sizeof why))
     emu_fault(thread, NULL,
               "the tensor map at %p is neither in the kernel's parameter nor in global memory, where alone the copy engine reads "
-              "maps: %s",
-              map, why);
+              "maps; a thread's own copy will not do",
+              map);
 }
 
 static void refuse_map(struct emu_thread *thread, const struct emu_map *map) {

@@ -146,8 +146,8 @@ static void use(struct emu_thread *thread, uintptr_t begin, unsigned bytes, unsi
     struct registers *used = &lane->in_use[i];
     if (begin >= used->end || end <= used->begin || (!n && !used->n)) continue;
     if (used->begin != begin || used->n != n)
-      emu_fault(thread, NULL, "wgmma's %s %s registers that the one asked for at %s, which is of another shape, uses: %s",
-                n ? "d" : "a", n ? "writes" : "reads", line_of(thread, used->where).text, missing(lane, used));
+      emu_fault(thread, NULL, "wgmma's %s overlaps registers that the one asked for at %s uses otherwise: %s", n ? "d" : "a",
+                line_of(thread, used->where).text, missing(lane, used));
     found = used;
   }
   if (!found) {
