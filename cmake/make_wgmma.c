@@ -1,4 +1,4 @@
-/* Prints wgmma_any.cuh: wgmma() for every n. With an argument, the one of that n whose a is in shared memory, as wgmma.cuh has it for
+/* Prints wgmma_any.cuh: wgmma_mma() for every n. With an argument, the one of that n whose a is in shared memory, as wgmma.cuh has it for
  * 128 written out. The build's target `wgmma` runs it. */
 #include <stdbool.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@ enum { WRITTEN_OUT = 128, TEXT_IN_A_LINE = 16, INDENT = 17, COLUMNS = 130 };
 
 static void print_wgmma(int n, bool a_is_in_registers) {
   int count = n / 2, b = count + (a_is_in_registers ? 4 : 1);
-  printf("__device__ inline void wgmma(float (&d)[%d], %s, unsigned long long b, bool accumulate) {\n", count,
+  printf("__device__ inline void wgmma_mma(float (&d)[%d], %s, unsigned long long b, bool accumulate) {\n", count,
          a_is_in_registers ? "const unsigned (&a)[4]" : "unsigned long long a");
   printf("  asm volatile(\"{\\n\"\n"
          "               \".reg .pred p;\\n\"\n"
@@ -43,7 +43,7 @@ int main(int count, char **arguments) {
     return 0;
   }
   printf(
-      "/* wgmma() for n = WGMMA_N, a constant of the kernel. make_wgmma.c prints this file.\n"
+      "/* wgmma_mma() for n = WGMMA_N, a constant of the kernel. make_wgmma.c prints this file.\n"
       " *\n"
       " * a in shared memory; or in registers, four codes along K each, in row t %% 32 / 4 of the warp's 16 and 8 below, from column\n"
       " * t %% 4 * 4, then 16 further. PTX ISA, wgmma.mma_async. */\n"

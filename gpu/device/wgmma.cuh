@@ -51,7 +51,7 @@ template <int size> __device__ inline void wgmma_hold(float (&d)[size]) {
 
 /* a and b in shared memory, n = 128: wgmma_any.cuh has the others, and a in registers. accumulate false: what d was is ignored. PTX ISA,
  * wgmma.mma_async. */
-__device__ inline void wgmma(float (&d)[64], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[64], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %66, 0;\n"

@@ -1,4 +1,4 @@
-/* wgmma() for n = WGMMA_N, a constant of the kernel. make_wgmma.c prints this file.
+/* wgmma_mma() for n = WGMMA_N, a constant of the kernel. make_wgmma.c prints this file.
  *
  * a in shared memory; or in registers, four codes along K each, in row t % 32 / 4 of the warp's 16 and 8 below, from column
  * t % 4 * 4, then 16 further. PTX ISA, wgmma.mma_async. */
@@ -7,7 +7,7 @@
 #include "wgmma.cuh"
 
 #if WGMMA_N == 8
-__device__ inline void wgmma(float (&d)[4], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[4], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %6, 0;\n"
@@ -19,7 +19,7 @@ __device__ inline void wgmma(float (&d)[4], unsigned long long a, unsigned long 
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[4], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[4], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %9, 0;\n"
@@ -33,7 +33,7 @@ __device__ inline void wgmma(float (&d)[4], const unsigned (&a)[4], unsigned lon
 #endif
 
 #if WGMMA_N == 16
-__device__ inline void wgmma(float (&d)[8], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[8], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %10, 0;\n"
@@ -45,7 +45,7 @@ __device__ inline void wgmma(float (&d)[8], unsigned long long a, unsigned long 
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[8], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[8], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %13, 0;\n"
@@ -59,7 +59,7 @@ __device__ inline void wgmma(float (&d)[8], const unsigned (&a)[4], unsigned lon
 #endif
 
 #if WGMMA_N == 24
-__device__ inline void wgmma(float (&d)[12], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[12], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %14, 0;\n"
@@ -72,7 +72,7 @@ __device__ inline void wgmma(float (&d)[12], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[12], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[12], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %17, 0;\n"
@@ -87,7 +87,7 @@ __device__ inline void wgmma(float (&d)[12], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 32
-__device__ inline void wgmma(float (&d)[16], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[16], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %18, 0;\n"
@@ -100,7 +100,7 @@ __device__ inline void wgmma(float (&d)[16], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[16], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[16], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %21, 0;\n"
@@ -115,7 +115,7 @@ __device__ inline void wgmma(float (&d)[16], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 40
-__device__ inline void wgmma(float (&d)[20], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[20], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %22, 0;\n"
@@ -130,7 +130,7 @@ __device__ inline void wgmma(float (&d)[20], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[20], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[20], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %25, 0;\n"
@@ -147,7 +147,7 @@ __device__ inline void wgmma(float (&d)[20], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 48
-__device__ inline void wgmma(float (&d)[24], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[24], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %26, 0;\n"
@@ -162,7 +162,7 @@ __device__ inline void wgmma(float (&d)[24], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[24], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[24], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %29, 0;\n"
@@ -179,7 +179,7 @@ __device__ inline void wgmma(float (&d)[24], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 56
-__device__ inline void wgmma(float (&d)[28], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[28], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %30, 0;\n"
@@ -195,7 +195,7 @@ __device__ inline void wgmma(float (&d)[28], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[28], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[28], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %33, 0;\n"
@@ -213,7 +213,7 @@ __device__ inline void wgmma(float (&d)[28], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 64
-__device__ inline void wgmma(float (&d)[32], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[32], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %34, 0;\n"
@@ -229,7 +229,7 @@ __device__ inline void wgmma(float (&d)[32], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[32], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[32], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %37, 0;\n"
@@ -247,7 +247,7 @@ __device__ inline void wgmma(float (&d)[32], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 72
-__device__ inline void wgmma(float (&d)[36], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[36], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %38, 0;\n"
@@ -265,7 +265,7 @@ __device__ inline void wgmma(float (&d)[36], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[36], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[36], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %41, 0;\n"
@@ -285,7 +285,7 @@ __device__ inline void wgmma(float (&d)[36], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 80
-__device__ inline void wgmma(float (&d)[40], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[40], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %42, 0;\n"
@@ -303,7 +303,7 @@ __device__ inline void wgmma(float (&d)[40], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[40], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[40], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %45, 0;\n"
@@ -323,7 +323,7 @@ __device__ inline void wgmma(float (&d)[40], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 88
-__device__ inline void wgmma(float (&d)[44], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[44], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %46, 0;\n"
@@ -342,7 +342,7 @@ __device__ inline void wgmma(float (&d)[44], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[44], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[44], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %49, 0;\n"
@@ -363,7 +363,7 @@ __device__ inline void wgmma(float (&d)[44], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 96
-__device__ inline void wgmma(float (&d)[48], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[48], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %50, 0;\n"
@@ -382,7 +382,7 @@ __device__ inline void wgmma(float (&d)[48], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[48], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[48], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %53, 0;\n"
@@ -403,7 +403,7 @@ __device__ inline void wgmma(float (&d)[48], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 104
-__device__ inline void wgmma(float (&d)[52], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[52], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %54, 0;\n"
@@ -424,7 +424,7 @@ __device__ inline void wgmma(float (&d)[52], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[52], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[52], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %57, 0;\n"
@@ -447,7 +447,7 @@ __device__ inline void wgmma(float (&d)[52], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 112
-__device__ inline void wgmma(float (&d)[56], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[56], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %58, 0;\n"
@@ -468,7 +468,7 @@ __device__ inline void wgmma(float (&d)[56], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[56], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[56], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %61, 0;\n"
@@ -491,7 +491,7 @@ __device__ inline void wgmma(float (&d)[56], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 120
-__device__ inline void wgmma(float (&d)[60], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[60], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %62, 0;\n"
@@ -513,7 +513,7 @@ __device__ inline void wgmma(float (&d)[60], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[60], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[60], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %65, 0;\n"
@@ -537,7 +537,7 @@ __device__ inline void wgmma(float (&d)[60], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 128
-__device__ inline void wgmma(float (&d)[64], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[64], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %69, 0;\n"
@@ -561,7 +561,7 @@ __device__ inline void wgmma(float (&d)[64], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 136
-__device__ inline void wgmma(float (&d)[68], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[68], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %70, 0;\n"
@@ -585,7 +585,7 @@ __device__ inline void wgmma(float (&d)[68], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[68], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[68], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %73, 0;\n"
@@ -611,7 +611,7 @@ __device__ inline void wgmma(float (&d)[68], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 144
-__device__ inline void wgmma(float (&d)[72], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[72], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %74, 0;\n"
@@ -635,7 +635,7 @@ __device__ inline void wgmma(float (&d)[72], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[72], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[72], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %77, 0;\n"
@@ -661,7 +661,7 @@ __device__ inline void wgmma(float (&d)[72], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 152
-__device__ inline void wgmma(float (&d)[76], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[76], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %78, 0;\n"
@@ -686,7 +686,7 @@ __device__ inline void wgmma(float (&d)[76], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[76], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[76], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %81, 0;\n"
@@ -713,7 +713,7 @@ __device__ inline void wgmma(float (&d)[76], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 160
-__device__ inline void wgmma(float (&d)[80], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[80], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %82, 0;\n"
@@ -738,7 +738,7 @@ __device__ inline void wgmma(float (&d)[80], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[80], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[80], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %85, 0;\n"
@@ -765,7 +765,7 @@ __device__ inline void wgmma(float (&d)[80], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 168
-__device__ inline void wgmma(float (&d)[84], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[84], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %86, 0;\n"
@@ -792,7 +792,7 @@ __device__ inline void wgmma(float (&d)[84], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[84], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[84], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %89, 0;\n"
@@ -821,7 +821,7 @@ __device__ inline void wgmma(float (&d)[84], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 176
-__device__ inline void wgmma(float (&d)[88], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[88], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %90, 0;\n"
@@ -848,7 +848,7 @@ __device__ inline void wgmma(float (&d)[88], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[88], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[88], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %93, 0;\n"
@@ -877,7 +877,7 @@ __device__ inline void wgmma(float (&d)[88], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 184
-__device__ inline void wgmma(float (&d)[92], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[92], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %94, 0;\n"
@@ -905,7 +905,7 @@ __device__ inline void wgmma(float (&d)[92], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[92], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[92], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %97, 0;\n"
@@ -935,7 +935,7 @@ __device__ inline void wgmma(float (&d)[92], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 192
-__device__ inline void wgmma(float (&d)[96], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[96], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %98, 0;\n"
@@ -963,7 +963,7 @@ __device__ inline void wgmma(float (&d)[96], unsigned long long a, unsigned long
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[96], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[96], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %101, 0;\n"
@@ -993,7 +993,7 @@ __device__ inline void wgmma(float (&d)[96], const unsigned (&a)[4], unsigned lo
 #endif
 
 #if WGMMA_N == 200
-__device__ inline void wgmma(float (&d)[100], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[100], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %102, 0;\n"
@@ -1023,7 +1023,7 @@ __device__ inline void wgmma(float (&d)[100], unsigned long long a, unsigned lon
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[100], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[100], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %105, 0;\n"
@@ -1055,7 +1055,7 @@ __device__ inline void wgmma(float (&d)[100], const unsigned (&a)[4], unsigned l
 #endif
 
 #if WGMMA_N == 208
-__device__ inline void wgmma(float (&d)[104], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[104], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %106, 0;\n"
@@ -1085,7 +1085,7 @@ __device__ inline void wgmma(float (&d)[104], unsigned long long a, unsigned lon
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[104], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[104], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %109, 0;\n"
@@ -1117,7 +1117,7 @@ __device__ inline void wgmma(float (&d)[104], const unsigned (&a)[4], unsigned l
 #endif
 
 #if WGMMA_N == 216
-__device__ inline void wgmma(float (&d)[108], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[108], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %110, 0;\n"
@@ -1148,7 +1148,7 @@ __device__ inline void wgmma(float (&d)[108], unsigned long long a, unsigned lon
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[108], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[108], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %113, 0;\n"
@@ -1181,7 +1181,7 @@ __device__ inline void wgmma(float (&d)[108], const unsigned (&a)[4], unsigned l
 #endif
 
 #if WGMMA_N == 224
-__device__ inline void wgmma(float (&d)[112], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[112], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %114, 0;\n"
@@ -1212,7 +1212,7 @@ __device__ inline void wgmma(float (&d)[112], unsigned long long a, unsigned lon
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[112], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[112], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %117, 0;\n"
@@ -1245,7 +1245,7 @@ __device__ inline void wgmma(float (&d)[112], const unsigned (&a)[4], unsigned l
 #endif
 
 #if WGMMA_N == 232
-__device__ inline void wgmma(float (&d)[116], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[116], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %118, 0;\n"
@@ -1278,7 +1278,7 @@ __device__ inline void wgmma(float (&d)[116], unsigned long long a, unsigned lon
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[116], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[116], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %121, 0;\n"
@@ -1313,7 +1313,7 @@ __device__ inline void wgmma(float (&d)[116], const unsigned (&a)[4], unsigned l
 #endif
 
 #if WGMMA_N == 240
-__device__ inline void wgmma(float (&d)[120], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[120], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %122, 0;\n"
@@ -1346,7 +1346,7 @@ __device__ inline void wgmma(float (&d)[120], unsigned long long a, unsigned lon
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[120], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[120], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %125, 0;\n"
@@ -1381,7 +1381,7 @@ __device__ inline void wgmma(float (&d)[120], const unsigned (&a)[4], unsigned l
 #endif
 
 #if WGMMA_N == 248
-__device__ inline void wgmma(float (&d)[124], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[124], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %126, 0;\n"
@@ -1415,7 +1415,7 @@ __device__ inline void wgmma(float (&d)[124], unsigned long long a, unsigned lon
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[124], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[124], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %129, 0;\n"
@@ -1451,7 +1451,7 @@ __device__ inline void wgmma(float (&d)[124], const unsigned (&a)[4], unsigned l
 #endif
 
 #if WGMMA_N == 256
-__device__ inline void wgmma(float (&d)[128], unsigned long long a, unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[128], unsigned long long a, unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %130, 0;\n"
@@ -1485,7 +1485,7 @@ __device__ inline void wgmma(float (&d)[128], unsigned long long a, unsigned lon
                : "l"(a), "l"(b), "r"((unsigned)accumulate));
 }
 
-__device__ inline void wgmma(float (&d)[128], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
+__device__ inline void wgmma_mma(float (&d)[128], const unsigned (&a)[4], unsigned long long b, bool accumulate) {
   asm volatile("{\n"
                ".reg .pred p;\n"
                "setp.ne.b32 p, %133, 0;\n"

@@ -40,7 +40,7 @@ __device__ static void consume(const struct arguments &args, struct shared &shar
     mbarrier_wait(&shared.full[stage], phase);
     wgmma_fence();
     for (int k = 0; k < BLOCK_K; k += 32)
-      wgmma(dot, wgmma_descriptor(shared.a[stage] + group * 64 * BLOCK_K + k, BLOCK_K),
+      wgmma_mma(dot, wgmma_descriptor(shared.a[stage] + group * 64 * BLOCK_K + k, BLOCK_K),
             wgmma_descriptor(shared.b[stage] + k, BLOCK_K), k > 0);
     wgmma_commit();
     wgmma_wait(0);

@@ -46,9 +46,9 @@ extern "C" __global__ void __launch_bounds__(128) wgmma_tile(const __grid_consta
     int box = step * STEP / args.swizzle_bytes * args.swizzle_bytes, within = step * STEP - box;
     unsigned long long b = wgmma_descriptor(shared.b + WGMMA_N * box + within, args.swizzle_bytes);
 #if A_IN_REGISTERS
-    wgmma(d, a[step], b, step > 0 || args.c);
+    wgmma_mma(d, a[step], b, step > 0 || args.c);
 #else
-    wgmma(d, wgmma_descriptor(shared.a + M * box + within, args.swizzle_bytes), b, step > 0 || args.c);
+    wgmma_mma(d, wgmma_descriptor(shared.a + M * box + within, args.swizzle_bytes), b, step > 0 || args.c);
 #endif
   }
   wgmma_commit();
