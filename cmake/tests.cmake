@@ -99,6 +99,11 @@ if(TARGET test_cli)
     add_dependencies(test_cli cuda_stub)
   endif()
 endif()
+if(TARGET test_emulator_program)
+  target_compile_definitions(test_emulator_program PRIVATE FINEGEMM_PROGRAM="$<TARGET_FILE:finegemm_program>"
+                                                           FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_dependencies(test_emulator_program finegemm_program finegemm_emulator)
+endif()
 
 add_test(NAME rules COMMAND ${script}/rules.sh)
 # The wrappers of one instruction for every width: the target `wgmma` writes them anew.
