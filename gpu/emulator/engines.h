@@ -52,7 +52,7 @@ void emu_box_store(const struct emu_box *box, const unsigned char *data);
 /* Those bytes of shared memory that a store of the box needs will be read by `actor` in `epoch`. */
 void emu_box_shadow_read(const struct emu_box *box, struct emu_thread *thread, unsigned offset, unsigned actor, uint32_t epoch);
 
-/* --- operands.c: what a wgmma's descriptor stands for, a tile [rows, 32 codes] in shared memory. PTX ISA, matrix descriptor. */
+/* --- descriptors.c: what a wgmma's descriptor stands for, a tile [rows, 32 codes] in shared memory. PTX ISA, matrix descriptor. */
 
 struct emu_operand {
   unsigned address;         /* of the first row */
