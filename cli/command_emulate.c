@@ -29,8 +29,9 @@ static void set_environment(const char *name, const char *value) {
 }
 
 /* The first CUDA context of the process, which is why nothing asks for one earlier. */
-static fg_context *open_emulator(FILE *trace) {
+static fg_context *open_emulator(FILE *trace, int threads) {
   static fg_context *context;
+  if (threads) set_environment("FG_EMULATOR_THREADS", text("%d", threads));
   set_environment("FG_DEVICE", "emulator");
   set_environment("FG_EMULATOR_TRACE", text("/proc/self/fd/%d", fileno(trace)));
   require(cuda_context(0, &context), "");
@@ -130,8 +131,8 @@ static void print_trials(const struct emulation *of, const struct trial *trials,
   const char *twin = level_name(of->twin);
   for (const struct trial *trial = trials; trial < trials + count; trial++) {
     table_cell(table, "%" PRIu64, trial->seed);
-    table_cell(table, "%.0f", trial->cycles);
-    table_cell(table, "%.2f", of->clock_mhz > 0 ? trial->cycles / of->clock_mhz : 0);
+    table_cell(table, "%s", trial->fault ? "-" : text("%.0f", trial->cycles));
+    table_cell(table, "%s", trial->fault ? "-" : text("%.2f", trial->cycles / of->clock_mhz));
     table_cell(table, "%" PRId64, elements);
     table_cell(table, "%s", trial->fault ? "-" : text("%" PRId64, trial->differing));
     table_cell(table, "%s",
@@ -151,12 +152,14 @@ static void print_trials(const struct emulation *of, const struct trial *trials,
 
 static json_t *json_trials(const struct emulation *of, const struct trial *trials, int64_t count) {
   json_t *list = json_array();
-  for (const struct trial *trial = trials; trial < trials + count; trial++)
-    json_array_append_new(list,
-                          json_pack("{sI sI so so so}", "seed", (json_int_t)trial->seed, "cycles", (json_int_t)trial->cycles,
-                                    "differing", trial->fault ? json_null() : json_integer(trial->differing), "first",
-                                    trial->differing ? json_text(place_of(&of->problem, trial->first)) : json_null(), "fault",
-                                    trial->fault ? json_text(trial->fault) : json_null()));
+  for (const struct trial *trial = trials; trial < trials + count; trial++) {
+    json_t *cycles = trial->fault ? json_null() : json_integer((json_int_t)trial->cycles);
+    json_t *differing = trial->fault ? json_null() : json_integer(trial->differing);
+    json_t *first = trial->differing ? json_text(place_of(&of->problem, trial->first)) : json_null();
+    json_t *fault = trial->fault ? json_text(trial->fault) : json_null();
+    json_array_append_new(list, json_pack("{sI so so so so}", "seed", (json_int_t)trial->seed, "cycles", cycles, "differing",
+                                          differing, "first", first, "fault", fault));
+  }
   return list;
 }
 
@@ -208,10 +211,11 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   int64_t count = number_option("--seeds", seeds, 1, 1 << 20), right = 0;
   trace = output_option("--trace", trace);
   svg = output_option("--svg", svg);
-  fg_context *host = make_context(threads_option(threads));
+  int most_threads = threads_option(threads);
+  fg_context *host = make_context(most_threads);
   of.trace = tmpfile();
   if (!of.trace) fail(NOT_WRITTEN, "there is no room for a temporary file");
-  of.context = open_emulator(of.trace);
+  of.context = open_emulator(of.trace, most_threads);
 
   fg_gpu gpu;
   fg_plan plan;

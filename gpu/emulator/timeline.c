@@ -158,22 +158,17 @@ static unsigned place_of(const struct emu_timeline *timeline, unsigned track) {
   return place;
 }
 
-static bool ends_with(const char *word, const char *end) {
-  size_t length = strlen(word), end_length = strlen(end);
-  return length >= end_length && strcmp(word + length - end_length, end) == 0;
-}
-
-/* What colours go by. */
+/* What colours go by. The words are those of the vocabulary: "tma_load_2d", "bulk_wait_read". */
 static const char *category(const struct event *event) {
   const char *what = event->what;
   if (event->track < WARPS) {
-    if (strcmp(what, "mbarrier_wait") == 0) return "wait for an mbarrier";
-    if (strcmp(what, "wgmma_wait") == 0) return "wait for the tensor core";
-    if (strcmp(what, "bulk_wait") == 0) return "wait for stores";
+    if (strstr(what, "mbarrier_wait")) return "wait for an mbarrier";
+    if (strstr(what, "wgmma_wait")) return "wait for the tensor core";
+    if (strstr(what, "bulk_wait")) return "wait for stores";
     return "wait for threads";
   }
-  if (ends_with(what, "_load")) return "load";
-  if (ends_with(what, "_store") || ends_with(what, "_send")) return "store";
+  if (strstr(what, "load")) return "load";
+  if (strstr(what, "store") || strstr(what, "send")) return "store";
   return strcmp(what, "wgmma") == 0 ? "multiply" : "phase";
 }
 
