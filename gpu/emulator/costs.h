@@ -10,12 +10,11 @@
 enum {
   COST_CLOCK_MHZ = 1830, /* the clock: that of the data sheet's rates */
   COST_STEP = 4,         /* a stretch of code without a branch: a few instructions; a guess */
-  COST_FMA =
-      2, /* in the midst of many: a warp's 32 take a quarter of the multiprocessor 1 cycle, and two warps share a quarter */
-  COST_SHARED = 8,   /* a load or store among others, of shared memory: alone 29 [L]; that so many overlap is a guess */
-  COST_GLOBAL = 100, /* the same of global memory: alone 480 [L] */
-  COST_ATOMIC = 600, /* on global memory, there and back; a guess */
-  COST_FENCE = 20,   /* threadfence, fence_proxy_async, fence_mbarrier_init, wgmma_fence; a guess */
+  COST_FMA = 2,          /* among many: a warp's 32 take a quarter of the multiprocessor a cycle, and two warps share one */
+  COST_SHARED = 8,       /* a load or store among others, of shared memory: alone 29 [L]; that so many overlap is a guess */
+  COST_GLOBAL = 100,     /* the same of global memory: alone 480 [L] */
+  COST_ATOMIC = 600,     /* on global memory, there and back; a guess */
+  COST_FENCE = 20,       /* threadfence, fence_proxy_async, fence_mbarrier_init, wgmma_fence; a guess */
 
   COST_WARP = 10,      /* shuffle, ballot, elect_one, __syncwarp; a guess */
   COST_BLOCK = 30,     /* __syncthreads, a named barrier; a guess */
