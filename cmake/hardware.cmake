@@ -10,3 +10,12 @@ if(TARGET CUDA::nvrtc AND TARGET CUDA::cuda_driver)
 else()
   message(STATUS "check_tensor_core: left out, no CUDA Toolkit with NVRTC found")
 endif()
+
+# time_vocabulary times what kernels are written in, for the emulator's costs.
+if(FG_WITH_CUDA)
+  add_executable(time_vocabulary tests/hardware/time_vocabulary.c)
+  target_include_directories(time_vocabulary PRIVATE core gpu)
+  target_include_directories(time_vocabulary SYSTEM PRIVATE ${FG_CUDA_HEADERS})
+  target_compile_definitions(time_vocabulary PRIVATE FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_link_libraries(time_vocabulary PRIVATE fg_options finegemm_static)
+endif()

@@ -161,6 +161,9 @@ static void draw_round_trip(uint64_t seed, unsigned swizzle, struct told *told, 
     const struct tensor *tensor = i ? to : from;
     for (int j = 0; j < told->rank; j++)
       told->at[i][j] = (int)pick(&state, 0, (unsigned)tensor->sizes[j] + tensor->box[j] + 2) - (int)tensor->box[j] - 1;
+    told->at[i][0] -= told->at[i][0] % (16 / (int)tensor->element);
+    for (int j = 0; i && j < told->rank; j++) /* a store's are not negative */
+      if (told->at[i][j] < 0) told->at[i][j] = 0;
     pack(told->maps[i], tensor, (unsigned)told->rank, swizzle);
   }
   told->bytes = told->row_bytes * from->box[1] * (told->rank == 3 ? from->box[2] : 1);
@@ -211,7 +214,7 @@ Test(emulator_engines, a_copy_that_nobody_waits_for) {
 static void ask_wrongly(struct told told) {
   _Alignas(64) unsigned char copied[EMU_MAP_BYTES];
   const unsigned char *map = told.maps[0];
-  const int at[] = {0, 0, 0};
+  const int at[] = {0, 0, 0}, off[] = {8, 0, 0}, above[] = {0, -1, 0};
   memcpy(copied, map, sizeof copied);
   make_barriers(BARRIERS, 1);
   if (thread_index()) return;
@@ -276,6 +279,12 @@ static void ask_wrongly(struct told told) {
   case 20:
     emu_call_tma_store(map, shared(TO), 3, at);
     break;
+  case 21:
+    emu_call_tma_load(shared(TO), map, shared(BARRIERS), 3, off, 0, false);
+    break;
+  case 22:
+    emu_call_tma_store(map, shared(TO), 3, above);
+    break;
   default:
     emu_call_tma_load(shared(TO), map, shared(BARRIERS), 3, at, 0, false);
     break;
@@ -304,6 +313,8 @@ Test(emulator_engines, what_the_copy_engine_is_asked_must_be_right) {
       [18] = "bulk_store reads byte 4096 of shared memory, which nobody has written",
       [19] = "bulk_send names block 1 of the cluster, which has 1",
       [20] = "tma_store reads byte 4096 of shared memory, which nobody has written",
+      [21] = "tma_load begins at element 8 along a row; the copy engine begins at a multiple of 16 bytes",
+      [22] = "tma_store is to -1 along dimension 1",
   };
   _Alignas(64) struct told told = plain_told();
   for (told.wrong = 1; told.wrong < (int)(sizeof sentences / sizeof *sentences); told.wrong++)

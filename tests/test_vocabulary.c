@@ -105,9 +105,10 @@ struct tma_copy {
 
 static void copy_boxes(const struct kernel *kernel, const struct tensor *from, const struct tensor *to, uint64_t *digest) {
   static const int places[][2][3] = {
-      {{0, 0, 0}, {0, 0, 0}},     {{16, 3, 1}, {32, 5, 1}},   {{-8, -3, 0}, {-16, 2, 0}},
-      {{5, -1, -1}, {3, -7, -1}}, {{999, 0, 0}, {48, 0, 0}},  {{150, 30, 2}, {0, 33, 2}},
-      {{0, 99, 0}, {-999, 0, 0}}, {{-1, 36, 1}, {77, 31, 0}}, {{0, 0, -9}, {2, 1, 9}},
+      /* x in units of 16 bytes */
+      {{0, 0, 0}, {0, 0, 0}},    {{1, 3, 1}, {2, 5, 1}},    {{-1, -3, 0}, {5, 2, 0}},
+      {{5, -1, -1}, {3, 37, 1}}, {{99, 0, 0}, {48, 0, 0}},  {{11, 30, 2}, {0, 33, 2}},
+      {{0, 99, 0}, {9, 0, 0}},   {{-2, 36, 1}, {5, 31, 0}}, {{0, 0, -9}, {2, 1, 9}},
   };
   uint64_t state = (uint64_t)from->swizzle_bytes;
   unsigned char *bytes = random_bytes(tensor_bytes(from), &state);
@@ -120,6 +121,8 @@ static void copy_boxes(const struct kernel *kernel, const struct tensor *from, c
   for (size_t place = 0; place < sizeof places / sizeof *places; place++) {
     memcpy(arguments.from_at, places[place][0], sizeof arguments.from_at);
     memcpy(arguments.to_at, places[place][1], sizeof arguments.to_at);
+    arguments.from_at[0] *= 16 / from->element_bytes;
+    arguments.to_at[0] *= 16 / from->element_bytes;
     if (from->rank == 2) arguments.from_at[2] = arguments.to_at[2] = 0;
     memset(stored, KERNEL_PATTERN, tensor_bytes(to));
     for (int i = 0; i < box_bytes; i++) {
@@ -144,7 +147,7 @@ static void copy_boxes(const struct kernel *kernel, const struct tensor *from, c
 }
 
 static void copy_all(int rank) {
-  static const struct { int swizzle_bytes, box_bytes; } rows[] = {{0, 48}, {0, 256}, {32, 32}, {64, 64}, {128, 128}, {128, 96}};
+  static const struct { int swizzle_bytes, box_bytes; } rows[] = {{0, 48}, {0, 256}, {32, 32}, {64, 64}, {128, 128}};
   static const struct {
     CUtensorMapDataType type;
     int bytes;
@@ -157,7 +160,7 @@ static void copy_all(int rank) {
         types[i % 3].type, bytes, rank, rows[i].swizzle_bytes, {200, 37, depth + 1}, {rows[i].box_bytes / bytes, 16, depth},
         208 * bytes};
     struct tensor to = from;
-    to.sizes[0] = 96, to.sizes[1] = 41, to.pitch_bytes = 112 * bytes;
+    to.sizes[0] = 93, to.sizes[1] = 41, to.pitch_bytes = 112 * bytes;
     if (rank == 2) to.sizes[2] = 1;
     copy_boxes(&kernel, &from, &to, &digest);
     char text[64];

@@ -1,6 +1,9 @@
 /* The copy engine (TMA): boxes of a tensor, between global and shared memory. One thread asks; the engine copies meanwhile. A load
  * tells an mbarrier how many bytes have landed: the whole box, also where it reaches beyond the tensor and brings zeros. A store
- * leaves out what lies beyond. Coordinates count elements, the one along a row first. PTX ISA, Tensors and cp.async.bulk.tensor. */
+ * leaves out what lies beyond. PTX ISA, Tensors and cp.async.bulk.tensor.
+ *
+ * Coordinates count elements, the one along a row first, which must be a multiple of 16 bytes. A load's may be negative, a store's
+ * may not: an H100 ends the kernel with "illegal instruction". In shared memory a box begins at a multiple of 128 bytes. */
 #pragma once
 #include "args.h"
 #include "mbarrier.cuh"

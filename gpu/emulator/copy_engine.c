@@ -322,6 +322,10 @@ static struct emu_copy *ask_for_store(struct emu_thread *self, unsigned offset, 
 void emu_call_tma_store(const void *map, const void *from, int rank, const int at[3]) {
   struct emu_thread *self = emu_begin(rank == 2 ? "tma_store_2d" : "tma_store", __builtin_return_address(0), COST_COPY_ISSUE);
   struct emu_box box = emu_box_of(self, map, rank, at);
+  for (int i = 0; i < rank; i++)
+    if (at[i] < 0)
+      emu_fault(self, NULL, "%s is to %d along dimension %d; a store begins within the tensor or behind it", self->what, at[i],
+                i);
   unsigned offset = emu_shared_offset(self, "from", from, box.bytes, TENSOR_ALIGNMENT);
   emu_box_check_global(self, &box);
   const struct emu_stores *stores = stores_of(self);

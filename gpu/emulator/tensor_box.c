@@ -44,6 +44,9 @@ struct emu_box emu_box_of(struct emu_thread *thread, const void *map, int rank, 
     emu_fault(thread, NULL, "the tensor map has %d dimensions, and the copy is one of %d", box.map.rank, rank);
   refuse_map(thread, &box.map);
   for (int i = 0; i < rank; i++) box.at[i] = at[i];
+  if (at[X] * (int64_t)emu_map_element_bytes(box.map.type) % EMU_PIECE != 0)
+    emu_fault(thread, NULL, "%s begins at element %d along a row; the copy engine begins at a multiple of %d bytes", thread->what,
+              at[X], EMU_PIECE);
   for (int i = 1; i < rank; i++) box.rows *= box.map.box[i];
   box.element_bytes = emu_map_element_bytes(box.map.type);
   box.row_bytes = box.map.box[X] * box.element_bytes;

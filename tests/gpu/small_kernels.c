@@ -99,7 +99,7 @@ void kernel_run(const struct kernel *kernel, unsigned blocks, unsigned cluster, 
 bool kernel_seed(const uint64_t *seed) {
   const char *on = getenv("FG_DEVICE"), *only = getenv("FG_SEED"), *chosen = getenv("FG_EMULATOR_SEEDS");
   if (!on || strcmp(on, "emulator") != 0) return *seed < 2;
-  uint64_t number = only ? strtoull(only, NULL, 10) : *seed, count = only ? 1 : chosen ? strtoull(chosen, NULL, 10) : 8;
+  uint64_t number = only ? strtoull(only, NULL, 10) : *seed, count = only ? 1 : chosen ? strtoull(chosen, NULL, 10) : 4;
   char text[24];
   snprintf(text, sizeof text, "%" PRIu64, number);
   setenv("FG_EMULATOR_SEED", text, 1);

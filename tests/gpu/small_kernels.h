@@ -32,7 +32,7 @@ struct kernel kernel_make(const char *name, const char *const *defines, unsigned
 void kernel_run(const struct kernel *kernel, unsigned blocks, unsigned cluster, const void *arguments);
 
 /* A launch is tried this often: for (uint64_t seed = 0; kernel_seed(&seed); seed++). On the emulator each time with another seed,
- * FG_EMULATOR_SEEDS of them (8), or with FG_SEED alone; on a GPU twice. */
+ * FG_EMULATOR_SEEDS of them (4), or with FG_SEED alone; on a GPU twice. */
 bool kernel_seed(const uint64_t *seed);
 
 /* Memory of the device between guards, given back at the end. `bytes` from `from`; NULL: of a pattern that no kernel writes. */

@@ -35,11 +35,19 @@ static char *read_text(const char *tree, const char *name) {
   return text;
 }
 
+static const char *const vocabulary[VOCABULARY] = {"wgmma_any.cuh", "wgmma.cuh", "shared.cuh", "unroll.cuh"};
+
 struct sources read_sources(const char *tree) {
-  return (struct sources){.kernels = read_text(tree, "tests/hardware/check_tensor_core.cu"),
-                          .definition = read_text(tree, "ref/tensor_core.h"),
-                          .random_operands = read_text(tree, "tests/hardware/random_operands.h"),
-                          .shared_types = read_text(tree, "tests/hardware/check_tensor_core.h")};
+  struct sources sources = {.kernels = read_text(tree, "tests/hardware/check_tensor_core.cu"),
+                            .definition = read_text(tree, "ref/tensor_core.h"),
+                            .random_operands = read_text(tree, "tests/hardware/random_operands.h"),
+                            .shared_types = read_text(tree, "tests/hardware/check_tensor_core.h")};
+  for (int i = 0; i < VOCABULARY; i++) {
+    char name[64];
+    snprintf(name, sizeof name, "gpu/device/%s", vocabulary[i]);
+    sources.vocabulary[i] = read_text(tree, name);
+  }
+  return sources;
 }
 
 void free_sources(struct sources *sources) {
@@ -47,6 +55,7 @@ void free_sources(struct sources *sources) {
   free(sources->definition);
   free(sources->random_operands);
   free(sources->shared_types);
+  for (int i = 0; i < VOCABULARY; i++) free(sources->vocabulary[i]);
 }
 
 char *changed_definition(const char *definition, const char *passage, const char *instead) {
@@ -59,43 +68,6 @@ char *changed_definition(const char *definition, const char *passage, const char
   return changed;
 }
 
-/* wgmma_begin(d), wgmma(d, a, b, add_to_d) and wgmma_end(d), where d are cols / 2 floats, b a descriptor, and a a descriptor or
- * four registers. The statements on each d keep the compiler from moving it while the tensor core owns it. */
-static char *make_wrapper(const struct variant *is) {
-  char *text = NULL;
-  size_t bytes;
-  FILE *to = open_memstream(&text, &bytes);
-  if (!to) fail("no memory");
-  int count = is->cols / 2, next = count;
-  fprintf(to,
-          "#define OWN(d) _Pragma(\"unroll\") for (int i = 0; i < %d; i++) asm volatile(\"\" : \"+f\"(d[i])::\"memory\")\n"
-          "static __device__ __forceinline__ void wgmma_begin(float *d) {\n"
-          "  OWN(d);\n"
-          "  asm volatile(\"wgmma.fence.sync.aligned;\" ::: \"memory\");\n"
-          "}\n"
-          "static __device__ __forceinline__ void wgmma_end(float *d) {\n"
-          "  asm volatile(\"wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;\" ::: \"memory\");\n"
-          "  OWN(d);\n"
-          "}\n"
-          "static __device__ __forceinline__ void wgmma(float *d, %s a, uint64_t b, int add_to_d) {\n"
-          "  asm volatile(\"{ .reg .pred p; setp.ne.b32 p, %%%d, 0; wgmma.mma_async.sync.aligned.m64n%dk32.f32.%s.%s {",
-          count, is->a_in_registers ? "const uint32_t *" : "uint64_t", count + (is->a_in_registers ? 5 : 2), is->cols,
-          is->a_is_e5m2 ? "e5m2" : "e4m3", is->b_is_e5m2 ? "e5m2" : "e4m3");
-  for (int i = 0; i < count; i++) fprintf(to, "%s%%%d", i ? ", " : "", i);
-  fprintf(to, "}, ");
-  if (is->a_in_registers) {
-    fprintf(to, "{%%%d, %%%d, %%%d, %%%d}, ", next, next + 1, next + 2, next + 3);
-    next += 3;
-  } else
-    fprintf(to, "%%%d, ", next);
-  fprintf(to, "%%%d, p, 1, 1; }\" : ", next + 1);
-  for (int i = 0; i < count; i++) fprintf(to, "%s\"+f\"(d[%d])", i ? ", " : "", i);
-  fprintf(to, " : %s, \"l\"(b), \"r\"(add_to_d));\n}\n",
-          is->a_in_registers ? "\"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3])" : "\"l\"(a)");
-  if (fclose(to) != 0) fail("no memory");
-  return text;
-}
-
 /* The assembler says how many bytes each kernel spilled: "0 bytes spill stores". */
 static long count_spilled_bytes(const char *log) {
   long bytes = 0, stored;
@@ -106,18 +78,22 @@ static long count_spilled_bytes(const char *log) {
 
 void compile_module(struct module *module, const struct sources *sources) {
   const struct variant *is = &module->variant;
-  char *wrapper = make_wrapper(is), defines[4][32], *log;
+  enum { HEADERS = 3 + VOCABULARY };
+  char defines[5][32], *log;
   snprintf(defines[0], sizeof defines[0], "-DCOLS=%d", is->cols);
   snprintf(defines[1], sizeof defines[1], "-DA_IS_E5M2=%d", is->a_is_e5m2);
   snprintf(defines[2], sizeof defines[2], "-DB_IS_E5M2=%d", is->b_is_e5m2);
   snprintf(defines[3], sizeof defines[3], "-DA_IN_REGISTERS=%d", is->a_in_registers);
-  const char *texts[] = {sources->definition, sources->random_operands, sources->shared_types, wrapper};
-  const char *names[] = {"tensor_core.h", "random_operands.h", "check_tensor_core.h", "wgmma.h"};
-  const char *options[] = {"-arch=sm_90a", "--ptxas-options=-v", defines[0], defines[1], defines[2], defines[3]};
+  snprintf(defines[4], sizeof defines[4], "-DWGMMA_N=%d", is->cols);
+  const char *texts[HEADERS] = {sources->definition, sources->random_operands, sources->shared_types};
+  const char *names[HEADERS] = {"tensor_core.h", "random_operands.h", "check_tensor_core.h"};
+  for (int i = 0; i < VOCABULARY; i++) texts[3 + i] = sources->vocabulary[i], names[3 + i] = vocabulary[i];
+  const char *options[] = {"-arch=sm_90a", "--ptxas-options=-v", defines[0], defines[1], defines[2], defines[3], defines[4]};
   nvrtcProgram program;
-  if (nvrtcCreateProgram(&program, sources->kernels, "tests/hardware/check_tensor_core.cu", 4, texts, names) != NVRTC_SUCCESS)
+  if (nvrtcCreateProgram(&program, sources->kernels, "tests/hardware/check_tensor_core.cu", HEADERS, texts, names) !=
+      NVRTC_SUCCESS)
     fail("the run-time compiler cannot begin");
-  nvrtcResult result = nvrtcCompileProgram(program, 6, options);
+  nvrtcResult result = nvrtcCompileProgram(program, 7, options);
   size_t bytes = 0;
   nvrtcGetProgramLogSize(program, &bytes);
   if (!(log = calloc(1, bytes + 1))) fail("no memory");
@@ -130,7 +106,6 @@ void compile_module(struct module *module, const struct sources *sources) {
     fail("the run-time compiler gives no code");
   nvrtcDestroyProgram(&program);
   free(log);
-  free(wrapper);
 }
 
 void load_module(struct module *module) {

@@ -15,9 +15,10 @@ struct variant {
   int cols, a_is_e5m2, b_is_e5m2, a_in_registers;
 };
 
-/* What the compiler reads; the wrapper of the instruction is made for each variant. */
+/* What the compiler reads; the last are those of gpu/device that have the instruction. */
+enum { VOCABULARY = 4 };
 struct sources {
-  char *kernels, *definition, *random_operands, *shared_types;
+  char *kernels, *definition, *random_operands, *shared_types, *vocabulary[VOCABULARY];
 };
 
 struct module {

@@ -1,10 +1,10 @@
 /* Runs the tensor core's instruction for FP8 and compares it with its definition, which is compiled for the GPU as it stands. The
- * run-time compiler sets COLS, A_IS_E5M2, B_IS_E5M2 and A_IN_REGISTERS; "wgmma.h" is made for them (check_kernels.c).
+ * run-time compiler sets COLS, which WGMMA_N also is, A_IS_E5M2, B_IS_E5M2 and A_IN_REGISTERS.
  *
  * One tile is A [64, 128] times B [COLS, 128] transposed: four steps of 32 along K, or the first of them, or all 16 pairs of a
  * step's block of A and one of B. A thread block is one warpgroup. */
 #include "check_tensor_core.h"
-#include "wgmma.h"
+#include "wgmma_any.cuh"
 
 enum { THREADS = 128, FRAGMENT = COLS / 2, PIECE = 16, BLOCKS = ROW_CODES / FG_MMA_K };
 
@@ -51,7 +51,8 @@ static __device__ int row_of(int i) { return threadIdx.x / 32 * 16 + threadIdx.x
 static __device__ int col_of(int i) { return i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2; }
 
 /* d = c + a · b in `steps` steps, all in flight at once. The first ignores d if `fresh`. */
-static __device__ __forceinline__ void run_chain(struct shared &shared, enum layouts layout, int steps, int fresh, float *d) {
+static __device__ __forceinline__ void run_chain(struct shared &shared, enum layouts layout, int steps, int fresh,
+                                                 float (&d)[FRAGMENT]) {
 #if A_IN_REGISTERS
   uint32_t a[BLOCKS][4]; /* four codes along K each: rows r and r + 8, then the same 16 further */
   for (int block = 0; block < BLOCKS && block < steps; block++)
@@ -59,23 +60,26 @@ static __device__ __forceinline__ void run_chain(struct shared &shared, enum lay
       a[block][i] =
           *(const uint32_t *)(shared.a + place(layout, TILE_ROWS, row_of(i * 2), block * 2 + i / 2) + threadIdx.x % 4 * 4);
 #endif
-  wgmma_begin(d);
+  wgmma_hold(d);
+  wgmma_fence();
 #pragma unroll
   for (int step = 0; step < 16; step++)
     if (step < steps) {
       uint64_t b = descriptor(layout, COLS, shared.b, block_of_b(step));
 #if A_IN_REGISTERS
-      wgmma(d, a[step % BLOCKS], b, step > 0 || !fresh);
+      wgmma_mma(d, a[step % BLOCKS], b, step > 0 || !fresh);
 #else
-      wgmma(d, descriptor(layout, TILE_ROWS, shared.a, step % BLOCKS), b, step > 0 || !fresh);
+      wgmma_mma(d, descriptor(layout, TILE_ROWS, shared.a, step % BLOCKS), b, step > 0 || !fresh);
 #endif
     }
-  wgmma_end(d);
+  wgmma_commit();
+  wgmma_wait(0);
+  wgmma_hold(d);
 }
 
 /* Ordinary stores become visible to the tensor core. */
 static __device__ void publish() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  fence_proxy_async();
   __syncthreads();
 }
 

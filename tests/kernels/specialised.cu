@@ -41,7 +41,7 @@ __device__ static void consume(const struct arguments &args, struct shared &shar
     wgmma_fence();
     for (int k = 0; k < BLOCK_K; k += 32)
       wgmma_mma(dot, wgmma_descriptor(shared.a[stage] + group * 64 * BLOCK_K + k, BLOCK_K),
-            wgmma_descriptor(shared.b[stage] + k, BLOCK_K), k > 0);
+                wgmma_descriptor(shared.b[stage] + k, BLOCK_K), k > 0);
     wgmma_commit();
     wgmma_wait(0);
     wgmma_hold(dot);

@@ -36,7 +36,7 @@ extern "C" __global__ void __launch_bounds__(128) wgmma_groups(const __grid_cons
       wgmma_fence();
       for (int k = 0; k < BLOCK_K; k += 32)
         wgmma_mma(dot[block % 2], wgmma_descriptor((const unsigned char *)shared.a[block] + k, BLOCK_K),
-              wgmma_descriptor((const unsigned char *)shared.b[block] + k, BLOCK_K), k > 0);
+                  wgmma_descriptor((const unsigned char *)shared.b[block] + k, BLOCK_K), k > 0);
       wgmma_commit();
     }
     if (block == 0) continue;
