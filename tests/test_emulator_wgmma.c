@@ -205,7 +205,7 @@ Test(emulator_wgmma, groups_end_in_order_on_two_warpgroups) {
     check(&told, WARPGROUP);
   }
   told.wrong = 1;
-  fails(two_groups, &told, WARPGROUP, "reads d[0], which the wgmma asked for at ? may still be writing: wgmma_wait() is missing");
+  fails(two_groups, &told, WARPGROUP, "reads d[0], which the wgmma_mma at ? may still be writing: wgmma_wait() is missing");
   told.wrong = 2;
   fails(two_groups, &told, WARPGROUP, "which the tensor core may still read for warpgroup 0");
 }
@@ -261,28 +261,28 @@ Test(emulator_wgmma, what_is_wrong_is_told) {
   static const char *const sentences[] = {
       [1] = "fence_proxy_async() is missing|a barrier between the two is missing|which nobody has written",
       [2] = "fence_proxy_async() is missing",
-      [3] = "wgmma reads byte 0 of shared memory, which nobody has written",
+      [3] = "wgmma_mma reads byte 0 of shared memory, which nobody has written",
       [4] = "waits for thread 100, which has left the kernel",
-      [5] = "thread 96: wgmma has another descriptor of b here than in thread 0",
-      [6] = "wgmma's n is 12; it is a multiple of 8 up to 256",
+      [5] = "thread 96: wgmma_mma has another descriptor of b here than in thread 0",
+      [6] = "wgmma_mma's n is 12; it is a multiple of 8 up to 256",
       [7] = "has bits set that mean nothing",
       [8] = "has a base offset, which the emulator does not model",
-      [9] = "wgmma's descriptor of b begins at byte 33280 of shared memory, 512 bytes after a multiple of 1024",
-      [10] = "wgmma's descriptor of b begins at byte 32880 of shared memory, 112 bytes after a multiple of 1024",
-      [11] = "wgmma's descriptor of b says that the next eight rows begin 1536 bytes further",
-      [12] = "wgmma's descriptor of a leads to byte 98304 of shared memory for row 16; the block has 98304 bytes",
-      [13] = "wgmma_fence() is missing before the thread's first wgmma",
+      [9] = "wgmma_mma's descriptor of b begins at byte 33280 of shared memory, 512 bytes after a multiple of 1024",
+      [10] = "wgmma_mma's descriptor of b begins at byte 32880 of shared memory, 112 bytes after a multiple of 1024",
+      [11] = "wgmma_mma's descriptor of b says that the next eight rows begin 1536 bytes further",
+      [12] = "wgmma_mma's descriptor of a leads to byte 98304 of shared memory for row 16; the block has 98304 bytes",
+      [13] = "wgmma_fence() is missing before the thread's first wgmma_mma",
       [14] = "registers of d were touched after wgmma_fence()",
       [15] = "registers of a were touched after wgmma_fence()",
-      [16] = "writes a[2], which the wgmma asked for at ? may still be reading: wgmma_commit() after that is missing",
-      [17] = "thread 9: wgmma has another accumulate here than in thread 0",
-      [18] = "thread 127: wgmma has another type here than in thread 0",
-      [19] = "wgmma's d overlaps registers that the one asked for at ? uses otherwise: wgmma_commit() after that is missing",
-      [20] = "wgmma's d overlaps registers that the one asked for at ? uses otherwise: wgmma_commit() after that is missing",
-      [21] = "writes d[7], which the wgmma asked for at ? may still be writing: wgmma_commit() after that is missing",
-      [22] = "reads d[31], which the wgmma asked for at ? may still be writing: wgmma_commit() after that is missing",
-      [23] = "the thread leaves the kernel while wgmma may be under way: wgmma_commit() after that is missing",
-      [24] = "the thread leaves the kernel while wgmma may be under way: wgmma_wait() is missing",
+      [16] = "writes a[2], which the wgmma_mma at ? may still be reading: wgmma_commit() after that is missing",
+      [17] = "thread 9: wgmma_mma has another accumulate here than in thread 0",
+      [18] = "thread 127: wgmma_mma has another type here than in thread 0",
+      [19] = "wgmma_mma's d overlaps registers that the one at ? uses otherwise: wgmma_commit() after that is missing",
+      [20] = "wgmma_mma's d overlaps registers that the one at ? uses otherwise: wgmma_commit() after that is missing",
+      [21] = "writes d[7], which the wgmma_mma at ? may still be writing: wgmma_commit() after that is missing",
+      [22] = "reads d[31], which the wgmma_mma at ? may still be writing: wgmma_commit() after that is missing",
+      [23] = "the thread leaves the kernel while wgmma_mma may be under way: wgmma_commit() after that is missing",
+      [24] = "the thread leaves the kernel while wgmma_mma may be under way: wgmma_wait() is missing",
       [25] = "wgmma_wait leaves 8 groups pending; it can leave 0 to 7",
       [26] = "registers of d were touched after wgmma_fence()",
       [27] = "shared_address: in_shared does not point to shared memory",

@@ -128,7 +128,7 @@ void emu_check_accumulators(struct emu_thread *thread, const void *address, unsi
   for (unsigned i = 0; i < lane->in_use_count; i++) {
     const struct registers *used = &lane->in_use[i];
     if (begin < used->end && end > used->begin)
-      emu_fault(thread, NULL, "%s %s[%u], which the wgmma asked for at %s may still be %s: %s", is_write ? "writes" : "reads",
+      emu_fault(thread, NULL, "%s %s[%u], which the wgmma_mma at %s may still be %s: %s", is_write ? "writes" : "reads",
                 used->n ? "d" : "a", (unsigned)(begin > used->begin ? begin - used->begin : 0) / TOUCH_BYTES,
                 line_of(thread, used->where).text, used->n ? "writing" : "reading", missing(lane, used));
   }
@@ -139,20 +139,20 @@ static void use(struct emu_thread *thread, uintptr_t begin, unsigned bytes, unsi
   struct lane *lane = lane_of(thread);
   uintptr_t end = begin + bytes;
   if (was_touched(lane, begin, end))
-    emu_fault(thread, NULL, "registers of %s were touched after wgmma_fence(): another is missing before this wgmma",
+    emu_fault(thread, NULL, "registers of %s were touched after wgmma_fence(): another is missing before this wgmma_mma",
               n ? "d" : "a");
   struct registers *found = NULL;
   for (unsigned i = 0; i < lane->in_use_count; i++) {
     struct registers *used = &lane->in_use[i];
     if (begin >= used->end || end <= used->begin || (!n && !used->n)) continue;
     if (used->begin != begin || used->n != n)
-      emu_fault(thread, NULL, "wgmma's %s overlaps registers that the one asked for at %s uses otherwise: %s", n ? "d" : "a",
+      emu_fault(thread, NULL, "wgmma_mma's %s overlaps registers that the one at %s uses otherwise: %s", n ? "d" : "a",
                 line_of(thread, used->where).text, missing(lane, used));
     found = used;
   }
   if (!found) {
     if (lane->in_use_count == MOST_IN_USE)
-      emu_fault(thread, NULL, "wgmmas under way use more than %d sets of a thread's registers, which is not modelled",
+      emu_fault(thread, NULL, "multiplications under way use more than %d sets of a thread's registers, which is not modelled",
                 MOST_IN_USE);
     found = &lane->in_use[lane->in_use_count++];
   }
@@ -178,7 +178,7 @@ static void give_back(struct lane *lane, uint32_t number) {
 void emu_multipliers_end(struct emu_thread *thread) {
   const struct lane *lane = lane_of(thread);
   if (lane->in_use_count)
-    emu_fault(thread, lane->in_use[0].where, "the thread leaves the kernel while wgmma may be under way: %s",
+    emu_fault(thread, lane->in_use[0].where, "the thread leaves the kernel while wgmma_mma may be under way: %s",
               missing(lane, &lane->in_use[0]));
 }
 
@@ -223,7 +223,7 @@ static void check_the_same(const struct emu_multiplier *multiplier) {
     if (one->a_is_e5m2 != other->a_is_e5m2 || one->b_is_e5m2 != other->b_is_e5m2) what = "type";
     if (one->n != other->n) what = "n";
     if (what)
-      emu_fault(&multiplier->first[i], NULL, "wgmma has another %s here than in thread %u, of the same warpgroup", what,
+      emu_fault(&multiplier->first[i], NULL, "wgmma_mma has another %s here than in thread %u, of the same warpgroup", what,
                 multiplier->first->index);
   }
 }
@@ -282,14 +282,14 @@ void emu_call_wgmma_fence(void) {
 
 void emu_call_wgmma(float *d, int n, unsigned long long a_descriptor, const unsigned *a_registers,
                     unsigned long long b_descriptor, bool accumulate, bool a_is_e5m2, bool b_is_e5m2) {
-  struct emu_thread *self = emu_begin("wgmma", __builtin_return_address(0), COST_WGMMA_ISSUE);
+  struct emu_thread *self = emu_begin("wgmma_mma", __builtin_return_address(0), COST_WGMMA_ISSUE);
   struct lane *lane = lane_of(self);
   unsigned first = self->index / EMU_PRODUCT_THREADS * EMU_PRODUCT_THREADS;
   if (first + EMU_PRODUCT_THREADS > self->block->thread_count)
-    emu_fault(self, NULL, "wgmma is asked for by a warpgroup of 128 threads; that from thread %u on has %u", first,
+    emu_fault(self, NULL, "wgmma_mma is by a warpgroup of 128 threads; that from thread %u on has %u", first,
               self->block->thread_count - first);
-  if (n < 8 || n > 256 || n % 8) emu_fault(self, NULL, "wgmma's n is %d; it is a multiple of 8 up to 256", n);
-  if (!lane->has_fenced) emu_fault(self, NULL, "wgmma_fence() is missing before the thread's first wgmma");
+  if (n < 8 || n > 256 || n % 8) emu_fault(self, NULL, "wgmma_mma's n is %d; it is a multiple of 8 up to 256", n);
+  if (!lane->has_fenced) emu_fault(self, NULL, "wgmma_fence() is missing before the thread's first wgmma_mma");
   lane->asks.shape = (struct emu_shape){(unsigned)n, accumulate, a_is_e5m2, b_is_e5m2, a_registers != NULL};
   lane->asks.a_descriptor = a_descriptor, lane->asks.b_descriptor = b_descriptor;
   lane->asks.d = d, lane->asks.a = a_registers;
