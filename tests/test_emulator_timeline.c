@@ -40,6 +40,7 @@ static void run_blocks(const struct emu_launch *launch) {
     emu_timeline_engine(&block, "copy engine", "tma_load", 10, 40, "bytes", 4096);
     emu_timeline_engine(&block, "copy engine", "tma_store", 40, 90, NULL, 0);
     emu_timeline_engine(&block, "copy engine", "bulk_load", 15, 42, "bytes", 16);
+    emu_timeline_engine(&block, "tensor core", "wgmma", 80, 70, "n", 64); /* over before it should have begun */
   }
 }
 
@@ -112,6 +113,7 @@ Test(timeline, has_a_row_for_each_warp_and_for_whatever_else_acts) {
     cr_expect_eq(count(trace, block, "phase", "mbarrier at byte 512"), 2);
     cr_expect_eq(count(trace, block, "tma_load", "copy engine"), 2);
     cr_expect_eq(count(trace, block, "tma_store", "copy engine"), 1);
+    cr_expect_eq(count(trace, block, "wgmma", "tensor core"), 1);
   }
   cr_expect_eq(events_that_cross(trace), 0);
   json_decref(trace);
@@ -214,7 +216,8 @@ Test(timeline, becomes_a_picture) {
   cr_expect_eq(occurrences(svg, ">copy engine<"), 2);
   cr_expect_eq(occurrences(svg, ">block 1<"), 1);
   cr_expect_eq(occurrences(svg, ">loads<"), 1);
-  cr_expect_eq(occurrences(svg, ">multiplies<"), 0); /* nothing did */
+  cr_expect_eq(occurrences(svg, ">multiplies<"), 1);
+  cr_expect_eq(occurrences(svg, ">waits for stores<"), 0); /* nothing did */
   cr_expect_eq(occurrences(svg, ">m 4 &#60; n 5<"), 1);
   cr_expect_not(is_well_formed(svg), "an entity is not seen");
   char *entity = strstr(svg, "&#60;");

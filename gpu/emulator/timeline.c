@@ -115,7 +115,7 @@ void emu_timeline_engine(const struct emu_block *block, const char *track, const
   if (!timeline || number_of(block) >= timeline->blocks) return;
   pthread_mutex_lock(&timeline->lock);
   struct event event = {.block = number_of(block), .track = track_named(timeline, track), .what = what, .detail = detail};
-  event.from = from;
+  event.from = from < until ? from : until; /* drawn times: it may be over before the model would have begun it */
   event.until = until;
   event.number = number;
   if (event.track == 0)
