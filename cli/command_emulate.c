@@ -101,18 +101,36 @@ static void write_trace(const struct emulation *of, const char *path) {
   write_file(path, data, (size_t)bytes);
 }
 
-static void write_svg(const struct emulation *of, const char *path, const struct trial *trial) {
-  const fg_problem *problem = &of->problem;
-  const char *groups = problem->kind == FG_DENSE ? "" : text(", %s of %" PRId64, kind_name(problem->kind), problem->groups);
-  json_t *trace = load_trace(of);
+/* `what` was launched. The trace's reference is taken. */
+static void write_svg(json_t *trace, const char *path, const char *what) {
+  json_int_t seed = json_integer_value(json_object_get(json_object_get(trace, "otherData"), "seed"));
   size_t bytes;
-  char *svg = timeline_svg(trace,
-                           text("%s, m %" PRId64 ", n %" PRId64 ", k %" PRId64 "%s: the emulator's cost model, seed %" PRIu64,
-                                level_name(problem->level), problem->m, problem->n, problem->k, groups, trial->seed),
-                           &bytes);
+  char *svg = timeline_svg(trace, text("%s: the emulator's cost model, seed %" PRId64, what, (int64_t)seed), &bytes);
   json_decref(trace);
   write_file(path, svg, bytes);
   free(svg);
+}
+
+static const char *words_of(const fg_problem *problem) {
+  const char *groups = problem->kind == FG_DENSE ? "" : text(", %s of %" PRId64, kind_name(problem->kind), problem->groups);
+  return text("%s, m %" PRId64 ", n %" PRId64 ", k %" PRId64 "%s", level_name(problem->level), problem->m, problem->n, problem->k,
+              groups);
+}
+
+/* A trace that was written for FG_EMULATOR_TRACE by whichever program. */
+static enum outcome draw(const char *path, const char *svg) {
+  json_error_t error;
+  json_t *trace = json_load_file(path, 0, &error), *about = json_object_get(trace, "otherData");
+  const char *kernel;
+  int grid[3], block[3], blocks, threads;
+  if (!svg) fail(BAD_USAGE, "--svg is missing; it names the picture that --draw makes");
+  if (!trace) fail(BAD_INPUT, "--draw: %s: %s", printable(path), error.text);
+  if (json_unpack(about, "{ss s[iii] s[iii]}", "kernel", &kernel, "grid", &grid[0], &grid[1], &grid[2], "block", &block[0],
+                  &block[1], &block[2]) != 0)
+    fail(BAD_INPUT, "--draw: %s is no trace of the emulator", printable(path));
+  blocks = grid[0] * grid[1] * grid[2], threads = block[0] * block[1] * block[2];
+  write_svg(trace, svg, text("%s, %d block%s of %d threads", kernel, blocks, blocks == 1 ? "" : "s", threads));
+  return DONE;
 }
 
 /* "[3, 17]", with the matrix before them if there are several. */
@@ -180,7 +198,7 @@ static fg_level level_to_emulate(const char *name) {
 static enum outcome run(const struct command *command, int argc, const char **argv) {
   struct problem_choice choice = {0};
   const char *a_scaling = NULL, *b_scaling = NULL, *c_type = NULL, *bias_type = NULL, *out_type = NULL, *arguments[1];
-  const char *seed = NULL, *seeds = NULL, *trace = NULL, *svg = NULL, *threads = NULL;
+  const char *seed = NULL, *seeds = NULL, *trace = NULL, *svg = NULL, *threads = NULL, *drawn = NULL;
   int json = 0;
   struct poptOption options[] = {
       {"seed", '\0', POPT_ARG_STRING, &seed, 0, "0: all takes as long as the cost model says; else drawn from it (default: 0)",
@@ -189,6 +207,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
       {"trace", '\0', POPT_ARG_STRING, &trace, 0, "write the first seed's timeline, for Perfetto or chrome://tracing",
        "FILE.json"},
       {"svg", '\0', POPT_ARG_STRING, &svg, 0, "draw it", "FILE.svg"},
+      {"draw", '\0', POPT_ARG_STRING, &drawn, 0, "run nothing: draw a trace that FG_EMULATOR_TRACE named", "FILE.json"},
       OPTION_PROBLEM(choice),
       {"scaling-a", '\0', POPT_ARG_STRING, &a_scaling, 0, "scales of A (default: 1x128)", "1x128|128x128|tensor"},
       {"scaling-b", '\0', POPT_ARG_STRING, &b_scaling, 0, "scales of B (default: 128x128)", "128x128|1x128|tensor"},
@@ -198,7 +217,11 @@ static enum outcome run(const struct command *command, int argc, const char **ar
       OPTION_THREADS(threads),
       OPTION_JSON(json),
       OPTIONS_END};
-  parse(command, argc, argv, options, 1, 1, arguments);
+  int given = parse(command, argc, argv, options, 0, 1, arguments);
+  svg = output_option("--svg", svg);
+  if (drawn && given) fail(BAD_USAGE, "'%s' is one argument too many: --draw runs nothing", arguments[0]);
+  if (drawn) return draw(drawn, svg);
+  if (!given) fail(BAD_USAGE, "LEVEL is missing; usage: finegemm emulate %s", command->arguments);
   struct emulation of = {.problem = problem_option(&choice)};
   fg_problem *problem = &of.problem;
   problem->level = level_to_emulate(arguments[0]);
@@ -210,7 +233,6 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   uint64_t first_seed = (uint64_t)number_option("--seed", seed, 0, INT64_MAX / 2);
   int64_t count = number_option("--seeds", seeds, 1, 1 << 20), right = 0;
   trace = output_option("--trace", trace);
-  svg = output_option("--svg", svg);
   int most_threads = threads_option(threads);
   fg_context *host = make_context(most_threads);
   of.trace = tmpfile();
@@ -239,7 +261,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
     trials[i] = try_seed(&of, first_seed + (uint64_t)i);
     right += is_right(&trials[i]);
     if (i == 0 && trace) write_trace(&of, trace);
-    if (i == 0 && svg) write_svg(&of, svg, &trials[i]);
+    if (i == 0 && svg) write_svg(load_trace(&of), svg, words_of(problem));
   }
   progress_clear();
   if (json)

@@ -162,6 +162,9 @@ Test(emulate, writes_a_trace_and_its_picture) {
   }
   cr_expect_eq(warps * 32, number(json_object_get(json, "plan"), "threads"));
   const char *svg = read_file("t.svg");
+  cr_assert_eq(run("emulate --draw t.json --svg u.svg"), 0);
+  cr_expect_eq(run("sed -i s/naive,.*:/:/ t.svg u.svg && cmp t.svg u.svg"), 0);
+  svg = read_file("t.svg");
   cr_expect(strncmp(svg, "<svg ", 5) == 0 && strstr(svg, ">warp 0<") && strcmp(svg + strlen(svg) - 7, "</svg>\n") == 0);
   json_decref(json);
   json_decref(trace);
@@ -211,6 +214,22 @@ Test(emulate, goes_on_after_a_fault_with_the_next_seed) {
   json_decref(json);
 }
 
+/* What docs/emulator.md says of gdb. */
+Test(emulate, lets_a_debugger_stop_in_a_kernel) {
+  if (run("gdb -q -batch -ex run --args true && grep -q 'exited normally' out") != 0) cr_skip("no gdb that may start a process");
+  edit("04_naive.cu", "s|(dot = __fmaf_rn.*)|\\1 // here|", "here");
+  FILE *commands = fopen("commands", "w");
+  fprintf(commands,
+          "set breakpoint pending on\nbreak naive\nrun\nskip -gfi */gpu/emulator/*\ndelete\n"
+          "break 04_naive.cu:%d if fg_emulator.view()->thread.x == 17\ncontinue\nprint fg_emulator.view()->thread\n"
+          "print k\nkill\n",
+          atoi(read_file("line")));
+  fclose(commands);
+  run("cd tree && gdb -q -batch -x ../commands --args \"$FINEGEMM\" emulate naive --m 4 --n 40 --k 128 --threads 1");
+  cr_expect(strstr(read_file("out"), "= {x = 17, y = 0, z = 0}"), "%s", read_file("out"));
+  cr_expect(strstr(read_file("out"), "= 0\n"), "%s", read_file("out"));
+}
+
 /* --- What it refuses */
 
 static void expect_refusal(const char *line, int code, const char *words) {
@@ -222,7 +241,7 @@ static void expect_refusal(const char *line, int code, const char *words) {
 }
 
 Test(emulate, refuses_in_one_sentence) {
-  expect_refusal("emulate --m 4 --n 4 --k 4", 2, "an argument is missing");
+  expect_refusal("emulate --m 4 --n 4 --k 4", 2, "LEVEL is missing");
   expect_refusal("emulate reference --m 4 --n 4 --k 4", 2, "runs on the CPU as it is");
   expect_refusal("emulate bogus --m 4 --n 4 --k 4", 2, "LEVEL is 'bogus'");
   expect_refusal("emulate naive --m 4 --n 4", 2, "--k is missing");
@@ -233,6 +252,10 @@ Test(emulate, refuses_in_one_sentence) {
   expect_refusal("emulate naive --m 4 --n 4 --k 4 --groups 2", 2, "--groups is '2'");
   expect_refusal("emulate naive --m 4 --n 4 --k 4 --block-m 5", 5, "FG_BAD_PLAN");
   expect_refusal("emulate naive --m 4 --n 4 --k 4 --trace no/such/folder", 4, "--trace");
+  expect_refusal("emulate --draw t.json", 2, "--svg is missing");
+  expect_refusal("emulate naive --draw t.json --svg t.svg", 2, "one argument too many");
+  expect_refusal("emulate --draw t.json --svg t.svg", 3, "t.json");
+  expect_refusal("echo {} > t.json; emulate --draw t.json --svg t.svg", 3, "no trace of the emulator");
   expect_refusal("emulate naive --m 4 --n 4 --k 4 --svg no/such/folder", 4, "--svg");
 }
 
