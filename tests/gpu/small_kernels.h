@@ -39,10 +39,10 @@ bool kernel_seed(const uint64_t *seed);
 enum { KERNEL_PATTERN = 0xA7 };
 void *kernel_array(const void *from, size_t bytes);
 /* Puts the pattern there again. */
-void kernel_forget(void *array);
-/* What is in it is `expected`, and the guards are untouched; else the test fails and names the first byte. Both go into the digest
+void kernel_forget(void *data);
+/* What is in it is `expected`, and the guards are untouched; else the test fails and names the first byte. It goes into the digest
  * if `digest` is not NULL. */
-void kernel_expect(const struct kernel *kernel, const void *array, const void *expected, uint64_t *digest);
+void kernel_expect(const struct kernel *kernel, const void *data, const void *expected, uint64_t *digest);
 
 /* Prints a line that is the same wherever the bits are: what ran, and a digest of its results. */
 enum { DIGEST_SEED = 1 };
