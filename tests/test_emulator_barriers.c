@@ -88,6 +88,11 @@ static unsigned get(unsigned i) {
     if (!(condition)) emu_fault(emu_self(), NULL, "does not hold: %s, line %d", #condition, __LINE__);                           \
   } while (0)
 
+/* About so many cycles. */
+static void pass_time(unsigned cycles) {
+  for (emu_time until = emu_self()->now + cycles; emu_self()->now < until;) emu_call_fence_proxy_async();
+}
+
 /* One place, whatever the compiler makes of what is around it. */
 __attribute__((noinline)) static void meet_all(void) {
   emu_call_cluster_arrive();
@@ -200,16 +205,20 @@ Test(emulator_barriers, another_call_in_a_warp_is_found) {
   for (variant = 0; variant < 4; variant++) tells_apart(diverges, (struct shape){64, 1}, words[variant]);
 }
 
+enum { KINDS = 5, LATER = KINDS };
 static void one_leaves(void) {
-  if (is_wrong && thread() == 37) return;
-  if (variant == 0) emu_call_sync_warp(FULL);
-  if (variant == 1) emu_call_sync_threads();
-  if (variant == 2) emu_call_named_barrier(1, 64, true);
-  if (variant == 3) emu_call_cluster_arrive(), emu_call_cluster_wait();
-  if (variant == 4) emu_call_elect();
+  if (is_wrong && thread() == 37) {
+    if (variant >= LATER) pass_time(2000);
+    return;
+  }
+  if (variant % KINDS == 0) emu_call_sync_warp(FULL);
+  if (variant % KINDS == 1) emu_call_sync_threads();
+  if (variant % KINDS == 2) emu_call_named_barrier(1, 64, true);
+  if (variant % KINDS == 3) emu_call_cluster_arrive(), emu_call_cluster_wait();
+  if (variant % KINDS == 4) emu_call_elect();
 }
 Test(emulator_barriers, a_thread_of_the_warp_that_has_left_is_found) {
-  for (variant = 0; variant < 5; variant++)
+  for (variant = 0; variant < 2 * KINDS; variant++)
     tells_apart(one_leaves, (struct shape){64, 1}, "thread 37, which has left the kernel");
 }
 
@@ -223,6 +232,15 @@ Test(emulator_barriers, a_mask_without_the_thread_or_its_source_is_found) {
   static const char *const words[] = {"in which the thread itself is not", "in which the thread itself is not",
                                       "takes the value of thread 9, which is not in the mask"};
   for (variant = 0; variant < 3; variant++) tells_apart(wrong_masks, (struct shape){32, 1}, words[variant]);
+}
+
+static void before_the_warpgroup(void) {
+  for (unsigned i = 0; i < 3 * warp(); i++) HOLDS(emu_call_shuffle(FULL, lane(), EMU_SHUFFLE_XOR, 1) == (lane() ^ 1));
+  emu_call_registers(LAUNCHED_WITH, true);
+  HOLDS(emu_call_ballot(FULL, true) == FULL);
+}
+Test(emulator_barriers, warps_may_meet_before_their_warpgroup_does) {
+  goes_through(before_the_warpgroup, (struct shape){WARPGROUP, 1});
 }
 
 /* --- Blocks */
@@ -292,6 +310,45 @@ Test(emulator_barriers, named_barriers_hand_over) {
   int races = found(in_turns, shape, "a barrier between the two is missing");
   cr_expect(races > 0 && races + found(in_turns, shape, "arrives a second time at barrier 1") == SEEDS);
 }
+
+/* Any two that come are let through, also while half of another warp is there. */
+static void any_two(void) {
+  emu_call_named_barrier(1, 64, true);
+  HOLDS(emu_call_ballot(FULL, true) == FULL);
+}
+Test(emulator_barriers, warps_are_let_through_whole) { goes_through(any_two, (struct shape){256, 1}); }
+
+/* Warps 2 and 3 come after 0 and 1, to the same barrier, but learn nothing of them. */
+static void other_two(void) {
+  if (warp() < 2) put(thread(), 0);
+  if (warp() >= 2) pass_time(2000);
+  emu_call_named_barrier(1, 64, true);
+  if (warp() >= 2) get(thread() - 64);
+}
+Test(emulator_barriers, a_barrier_forgets_who_came_before) {
+  char message[EMU_MESSAGE_BYTES];
+  cr_assert_not(run(other_two, (struct shape){128, 1}, 0, message));
+  cr_assert(strstr(message, "a barrier between the two is missing"), "%s", message);
+}
+
+static emu_time slowest;
+static void slow_ones(void) {
+  initialise(1, (unsigned[]){96});
+  for (unsigned turn = 0; turn < 5; turn++) {
+    if (thread() == 40) {
+      pass_time(1000);
+      slowest = emu_self()->now;
+    }
+    if (turn == 0) emu_call_sync_threads();
+    if (turn == 1) emu_call_named_barrier(1, 96, true);
+    if (turn == 2) meet_all();
+    if (turn == 3) emu_call_mbarrier_arrive(barrier(0), 0, false), emu_call_mbarrier_wait(barrier(0), 0, false);
+    if (turn == 4) emu_call_sync_warp(FULL);
+    HOLDS(emu_self()->now >= slowest || (turn == 4 && warp() != 1));
+    emu_call_sync_threads();
+  }
+}
+Test(emulator_barriers, nobody_goes_on_before_the_slowest_has_come) { goes_through(slow_ones, (struct shape){96, 1}); }
 
 static void named_arguments(void) {
   static const int wrong[][2] = {{0, 64}, {16, 64}, {-1, 64}, {1, 48}, {1, 0}, {1, -32}, {1, 96}};
@@ -506,18 +563,28 @@ Test(emulator_barriers, an_mbarrier_is_initialised_before_its_use) {
   cr_expect(unordered && unordered + found(early_use, (struct shape){64, 1}, "where none has been initialised") == SEEDS);
 }
 
-/* The fence for ordinary stores does for one's own block, as NVIDIA's programming guide has it. */
-static void fenced_otherwise(void) {
+/* The fence for ordinary stores does for one's own block, as NVIDIA's programming guide has it. A fence after the barrier does not. */
+static void fences(void) {
   if (thread() == 0) {
     emu_call_mbarrier_init(barrier(0), 1);
-    emu_call_fence_proxy_async();
+    if (!is_wrong && variant == 2) emu_call_fence_mbarrier_init();
+    if (variant < 2) emu_call_fence_proxy_async();
   }
   meet_all();
-  if (thread() == 0) emu_mbarrier_slot(is_wrong ? emu_self()->block->cluster->blocks[1] : emu_self()->block, 0, emu_self(), true);
+  if (thread() == 0 && is_wrong && variant == 2) emu_call_fence_mbarrier_init();
+  emu_call_sync_warp(1u << lane());
+  if (variant == 0 && thread() == 0) emu_mbarrier_slot(emu_self()->block->cluster->blocks[is_wrong], 0, emu_self(), true);
+  if (variant == 1 && thread() == 0) emu_call_mbarrier_arrive_cluster(barrier(0), is_wrong ? 1 - rank() : rank());
+  if (variant == 2 && thread() == 32) pass_time(2000), emu_mbarrier_slot(emu_self()->block, 0, emu_self(), true);
   meet_all();
 }
-Test(emulator_barriers, the_cluster_wants_its_own_fence) {
-  tells_apart(fenced_otherwise, (struct shape){32, 2}, "for the cluster's other blocks to see it");
+Test(emulator_barriers, each_user_wants_its_fence) {
+  static const char *const words[] = {"for the cluster's other blocks to see it", "for the cluster's other blocks to see it",
+                                      "for the copy engine to see it"};
+  variant = 0;
+  goes_through(fences, (struct shape){32, 1});
+  is_found(fences, (struct shape){32, 2}, words[0]);
+  for (variant = 1; variant < 3; variant++) tells_apart(fences, (struct shape){64, 2}, words[variant]);
 }
 
 static void wrong_initialisation(void) {
@@ -686,26 +753,25 @@ Test(emulator_barriers, who_has_not_arrived_is_told) {
 
 /* --- Other blocks' mbarriers */
 
-/* All of the cluster's consumers tell block 0's producer that there is room in their own memory, then it fills it. */
+/* Block 0 fills numbers in all blocks, whose warp 1 reads them and says so; a cluster's barrier says that they are there. */
 static void cluster_ring(void) {
   unsigned blocks = emu_call_view()->cluster_size;
-  initialise(2, (unsigned[]){32 * blocks, 1});
+  initialise(1, (unsigned[]){32 * blocks});
   for (unsigned turn = 0; turn < 4; turn++) {
-    if (warp() == 1) {
-      if (turn) {
-        emu_call_mbarrier_wait(barrier(1), (turn - 1) % 2, true);
-        emu_call_access(number(16), 16, false);
-        HOLDS(*(float *)(void *)number(16) == (float)(turn - 1));
-      }
-      emu_call_mbarrier_arrive_cluster(barrier(0), 0);
-    }
     if (rank() == 0 && thread() == 0) {
-      emu_call_mbarrier_wait(barrier(0), turn % 2, !is_wrong);
+      if (turn) emu_call_mbarrier_wait(barrier(0), (turn - 1) % 2, !is_wrong);
       for (unsigned i = 0; i < blocks; i++) {
         float value[4] = {(float)turn, 0, 0, 0};
         emu_call_remote(number(16), i, value, sizeof value, true);
-        emu_call_mbarrier_arrive_cluster(barrier(1), i);
       }
+    }
+    emu_call_sync_warp(FULL);
+    meet_all();
+    if (warp() == 1) {
+      float value[4];
+      emu_call_remote(number(16), rank(), value, sizeof value, false);
+      HOLDS(value[0] == (float)turn);
+      emu_call_mbarrier_arrive_cluster(barrier(0), 0);
     }
   }
   meet_all();
@@ -716,19 +782,33 @@ Test(emulator_barriers, blocks_arrive_at_each_other_s_mbarriers) {
   goes_through(cluster_ring, (struct shape){64, 1});
 }
 
+/* An arrival at another block's mbarrier promises nothing that was stored; the cluster's barrier does. */
+static void stores_and_arrives(void) {
+  float value[4] = {0};
+  initialise(1, (unsigned[]){1});
+  if (thread() == 0) emu_call_remote(number(16), 1 - rank(), value, sizeof value, true);
+  emu_call_sync_warp(FULL);
+  if (!is_wrong) meet_all();
+  if (thread() == 0) emu_call_mbarrier_arrive_cluster(barrier(0), 1 - rank());
+  meet_all();
+}
+Test(emulator_barriers, an_arrival_elsewhere_promises_no_stores) {
+  tells_apart(stores_and_arrives, (struct shape){64, 2}, "promises another block nothing that the thread has stored");
+}
+
 /* Each block's thread 0 arrives at the other's mbarrier; the block must be there until then. */
 static void arrives_and_leaves(void) {
   initialise(1, (unsigned[]){1});
-  if (thread() == 0) emu_call_mbarrier_arrive_cluster(barrier(0), 1 - rank());
+  if (thread() == 0 && !(is_wrong && rank() == 1)) emu_call_mbarrier_arrive_cluster(barrier(0), 1 - rank());
   if (is_wrong) return;
   if (variant == 0) meet_all();
   if (variant == 1) emu_call_mbarrier_wait(barrier(0), 0, true);
 }
 Test(emulator_barriers, a_block_that_may_have_left_is_not_reached) {
   for (variant = 0; variant < 2; variant++) goes_through(arrives_and_leaves, (struct shape){64, 2});
-  cr_expect_eq(found(arrives_and_leaves, (struct shape){64, 2}, ", which has left the kernel") +
-                   found(arrives_and_leaves, (struct shape){64, 2}, ", which may have left the kernel by then"),
-               SEEDS);
+  int too_late = found(arrives_and_leaves, (struct shape){64, 2}, ", which has left the kernel");
+  int in_time = found(arrives_and_leaves, (struct shape){64, 2}, ", which may have left the kernel by then");
+  cr_expect(too_late && in_time && too_late + in_time == SEEDS, "%d and %d", too_late, in_time);
 }
 
 static void arrives_nowhere(void) {

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct emu_gate {
   unsigned turn;    /* how often it has opened */
@@ -35,8 +36,7 @@ static void open_if_all_arrived(struct emu_cluster *cluster) {
   struct emu_gate *gate = cluster->gate;
   if (!gate->arrived || gate->arrived < cluster->actors.threads - gate->left) return;
   struct emu_knowledge known_before = gate->opening;
-  gate->opening = gate->arriving, gate->arriving = known_before;
-  emu_knowledge_clear(cluster, &gate->arriving);
+  gate->opening = gate->arriving, gate->arriving = known_before; /* by all who can arrive, so it need not be cleared */
   gate->turn++;
   gate->arrived = 0;
   gate->opened = gate->latest + COST_CLUSTER;
@@ -57,6 +57,7 @@ void emu_call_cluster_arrive(void) {
   gates->has_arrived[self->index] = true;
   gates->arrived_in_turn[self->index] = gate->turn;
   emu_release(self, &gate->arriving);
+  gates->stored_at[self->index] = NULL;
   if (self->now > gate->latest) gate->latest = self->now;
   gate->arrived++;
   open_if_all_arrived(self->block->cluster);
@@ -92,6 +93,7 @@ void emu_reach(struct emu_block *block, struct emu_thread *by) {
     emu_fault(by, NULL, "%s reaches into the shared memory of the cluster's block %u, which has left the kernel", by->what,
               block->rank);
   if (!gates->reached) gates->reached = emu_allocate(block->cluster->actors.threads, sizeof *gates->reached);
+  if (strcmp(by->what, "store_remote") == 0) by->block->gates->stored_at[by->index] = by->where;
   gates->reached[by->actor] = (struct emu_reached){by, by->where, by->clock.at[by->actor] + 1};
 }
 

@@ -16,6 +16,7 @@ struct emu_gates *emu_gates_make(struct emu_block *block) {
   gates->comings = emu_allocate(threads, sizeof *gates->comings);
   gates->has_arrived = emu_allocate(threads, sizeof *gates->has_arrived);
   gates->arrived_in_turn = emu_allocate(threads, sizeof *gates->arrived_in_turn);
+  gates->stored_at = emu_allocate(threads, sizeof *gates->stored_at);
   gates->registers_epoch = emu_allocate(threads, sizeof *gates->registers_epoch);
   gates->registers_taken = emu_allocate(threads / EMU_WARPGROUP + 1, sizeof *gates->registers_taken);
   gates->warp = emu_knowledge_make(block->cluster);
@@ -29,6 +30,7 @@ void emu_gates_free(struct emu_gates *gates) {
   free(gates->comings);
   free(gates->has_arrived);
   free(gates->arrived_in_turn);
+  free(gates->stored_at);
   free(gates->registers_epoch);
   free(gates->registers_taken);
   free(gates->reached);

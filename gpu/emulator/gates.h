@@ -43,6 +43,7 @@ struct emu_gates {
   /* cluster_barrier.c */
   bool *has_arrived;         /* [thread_count]: at the cluster's barrier, and not yet waited */
   unsigned *arrived_in_turn; /* [thread_count]: the turn that it then was */
+  const void **stored_at;    /* [thread_count]: its last store_remote since it last arrived; NULL: none */
 
   /* registers.c */
   long long registers_free;  /* given back, and not taken */

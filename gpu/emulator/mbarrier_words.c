@@ -4,19 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
-struct line {
-  char text[512];
-};
-static struct line line_of(const struct emu_block *block, const void *where) {
-  struct line line;
-  emu_line(block->cluster->launch->image, where, line.text, sizeof line.text);
-  return line;
+struct emu_place emu_line_of(const struct emu_block *block, const void *where) {
+  struct emu_place place;
+  emu_line(block->cluster->launch->image, where, place.text, sizeof place.text);
+  return place;
 }
 
 struct emu_words emu_mbarrier_name(const struct emu_mbarrier *barrier) {
   struct emu_words words;
   snprintf(words.text, sizeof words.text, "the mbarrier at byte %u, initialised at %s", barrier->offset,
-           line_of(barrier->block, barrier->initialised_at).text);
+           emu_line_of(barrier->block, barrier->initialised_at).text);
   return words;
 }
 
@@ -45,7 +42,7 @@ static void append_missing(const struct emu_mbarrier *barrier, char *text, size_
   if (first->block != barrier->block) snprintf(block, sizeof block, " of the cluster's block %u", first->block->rank);
   if (missing > 1) snprintf(others, sizeof others, " and %u others", missing - 1);
   if (first->waiting != EMU_ENDED)
-    snprintf(place, sizeof place, "is in %s at %s", first->what, line_of(first->block, first->where).text);
+    snprintf(place, sizeof place, "is in %s at %s", first->what, emu_line_of(first->block, first->where).text);
   size_t length = strlen(text);
   snprintf(text + length, bytes - length, " (thread %u%s%s arrived in the phase before; %s %s)", first->index, block, others,
            missing > 1 ? "the first" : "it", place);

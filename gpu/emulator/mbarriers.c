@@ -5,6 +5,7 @@
 
 #include "calls.h"
 #include "costs.h"
+#include "gates.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,6 +190,12 @@ void emu_call_mbarrier_arrive_cluster(void *pointer, unsigned rank) {
   unsigned offset = emu_shared_offset(self, "barrier", pointer, MBARRIER_BYTES, MBARRIER_BYTES);
   if (rank >= cluster->block_count)
     emu_fault(self, NULL, "mbarrier_arrive_cluster names block %u of the cluster, which has %u", rank, cluster->block_count);
+  const void *stored_at = self->block->gates->stored_at[self->index];
+  if (stored_at && rank != self->block->rank)
+    emu_fault(self, NULL,
+              "mbarrier_arrive_cluster promises another block nothing that the thread has stored, as by store_remote at %s: a "
+              "cluster's barrier does",
+              emu_line_of(self->block, stored_at).text);
   emu_reach(cluster->blocks[rank], self);
   arrive(find(cluster->blocks[rank], offset, self, false), self);
 }
