@@ -1,4 +1,5 @@
 /* The emulator's tensor core: its bits against fg_mma(), every n, type and layout; and what it will not have. */
+#include "cpu.h"
 #include "engine_kernels.h"
 #include "finegemm.h"
 #include "support.h"
@@ -137,6 +138,7 @@ Test(emulator_wgmma, every_n_and_layout_has_the_tensor_cores_bits) {
       draw_operands(&state, &told);
       lay_out(&told);
       uint64_t seed = (uint64_t)random_below(&state, SEEDS);
+      fg_set_isa((enum fg_isa)random_below(&state, FG_ISA_AVX512 + 1)); /* where the machine has it */
       cr_assert(run(multiply, &told, WARPGROUP, seed, message), "%s", message);
       check(&told, 0);
     }

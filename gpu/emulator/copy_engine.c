@@ -2,46 +2,13 @@
  * bytes meanwhile is the shadow's business, and settled when it is asked for; the bytes move when they would, so that a kernel that
  * gets by is not safe to give the right numbers. */
 #include "calls.h"
+#include "copies.h"
 #include "costs.h"
-#include "engines.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { TENSOR_ALIGNMENT = 128, BULK_ALIGNMENT = 16, MBARRIER_BYTES = 8 };
-
-enum copy_kind { LOAD, SEND, STORE };
-
-/* A LOAD and a SEND, which is from another block's shared memory, are to `offset` of the shared memory of `block`; a STORE is from
- * there. In global memory it is a box of a tensor or bytes in a row. */
-struct emu_copy {
-  struct emu_copy *next;
-  enum copy_kind kind;
-  struct emu_thread *by; /* who asked, where, by what */
-  const void *where;
-  const char *what;
-  emu_time begins, moved, ends; /* as costs.h has it; moved: the engine is free for the next */
-  unsigned bytes;
-  bool is_box;
-  struct emu_box box;
-  unsigned char *global;
-  struct emu_block *block;
-  unsigned offset;
-  unsigned from, slot;               /* where a SEND reads in its own block; the mbarrier of a LOAD or SEND, in `block` */
-  uint32_t group;                    /* of a STORE */
-  bool was_read;                     /* a STORE, from shared memory to data */
-  _Alignas(16) unsigned char data[]; /* [bytes] of a STORE */
-};
-
-/* A thread that stores. Groups count from 1, and are the epochs of its actor. */
-struct emu_stores {
-  unsigned actor;
-  uint32_t asked, committed, waited; /* groups: the last store's, committed, known to have been read */
-  const void *where;                 /* of the last store */
-  const char *what;
-  uint32_t waits_for; /* while it waits: a group */
-  bool is_read_enough;
-};
+enum { MBARRIER_BYTES = 8 };
 
 /* --- What is due */
 
@@ -111,9 +78,8 @@ void emu_engine_end(struct emu_block *block) {
 
 /* --- Copies under way */
 
-/* One more, from and to shared memory; `room`: for a STORE's bytes. */
-static struct emu_copy *ask(struct emu_thread *by, enum copy_kind kind, struct emu_block *block, unsigned offset, unsigned bytes,
-                            unsigned room) {
+struct emu_copy *emu_copy_ask(struct emu_thread *by, enum emu_copy_kind kind, struct emu_block *block, unsigned offset,
+                              unsigned bytes, unsigned room) {
   struct emu_engine *engine = by->block->engine;
   struct emu_copy *copy = emu_allocate(1, sizeof *copy + room);
   *copy = (struct emu_copy){.next = engine->copies, .kind = kind, .by = by, .where = by->where, .what = by->what};
@@ -121,18 +87,17 @@ static struct emu_copy *ask(struct emu_thread *by, enum copy_kind kind, struct e
   return engine->copies = copy;
 }
 
-/* Out of the list, drawn, and freed. */
-static void finish(struct emu_copy *copy) {
+void emu_copy_finish(struct emu_copy *copy) {
   struct emu_block *block = copy->by->block;
   struct emu_copy **at = &block->engine->copies;
   while (*at != copy) at = &(*at)->next;
   *at = copy->next;
-  emu_timeline_engine(block, "copy engine", copy->what, copy->begins, block->cluster->now, "bytes", copy->bytes);
+  emu_time now = block->cluster->now, begins = copy->begins < now ? copy->begins : now; /* with a seed it may be early */
+  emu_timeline_engine(block, "copy engine", copy->what, begins, now, "bytes", copy->bytes);
   free(copy);
 }
 
-/* The engine does one after the other, so much a cycle; each takes a while to arrive, in which it does the next. */
-static void take_turn(struct emu_copy *copy, emu_time latency, unsigned bytes_per_cycle) {
+void emu_copy_take_turn(struct emu_copy *copy, emu_time latency, unsigned bytes_per_cycle) {
   struct emu_engine *engine = copy->by->block->engine;
   emu_time now = copy->by->now;
   copy->begins = engine->copies_until > now ? engine->copies_until : now;
@@ -140,8 +105,7 @@ static void take_turn(struct emu_copy *copy, emu_time latency, unsigned bytes_pe
   copy->ends = copy->moved + latency;
 }
 
-/* After as long as the model says, or as is drawn. */
-static void happens(struct emu_copy *copy, emu_time model, void (*happen)(void *)) {
+void emu_copy_later(struct emu_copy *copy, emu_time model, void (*happen)(void *)) {
   struct emu_cluster *cluster = copy->by->block->cluster;
   emu_later(cluster, cluster->now + emu_draw_duration(cluster, model), happen, copy);
 }
@@ -160,12 +124,12 @@ static void land(void *thing) {
     memcpy(to, copy->global, copy->bytes);
   emu_shadow_landed(block, copy->offset, copy->bytes);
   unsigned slot = copy->slot, bytes = copy->bytes;
-  finish(copy);
+  emu_copy_finish(copy);
   emu_mbarrier_bytes(block, slot, bytes, NULL);
 }
 
 /* To `block`, whose mbarrier at `barrier` is told. */
-static struct emu_copy *ask_for_load(struct emu_thread *self, enum copy_kind kind, struct emu_block *block, unsigned offset,
+static struct emu_copy *ask_for_load(struct emu_thread *self, enum emu_copy_kind kind, struct emu_block *block, unsigned offset,
                                      unsigned bytes, unsigned barrier) {
   if (has_left(block))
     emu_fault(self, NULL, "%s is to the shared memory of block %u of the cluster, which has left the kernel", self->what,
@@ -174,7 +138,7 @@ static struct emu_copy *ask_for_load(struct emu_thread *self, enum copy_kind kin
   uint32_t epoch = emu_mbarrier_epoch(block, slot);
   emu_shadow_async_write(block, offset, bytes, actor, epoch, self);
   must_know(block, actor, epoch, self);
-  struct emu_copy *copy = ask(self, kind, block, offset, bytes, 0);
+  struct emu_copy *copy = emu_copy_ask(self, kind, block, offset, bytes, 0);
   copy->slot = slot;
   return copy;
 }
@@ -213,12 +177,12 @@ void emu_call_tma_load(void *to, const void *map, void *barrier, int rank, const
     if (first)
       copy->begins = first->begins, copy->ends = first->ends;
     else
-      take_turn(copy, COST_COPY_LATENCY, COST_COPY_BYTES), first = copy;
-    happens(copy, copy->ends - self->now, land);
+      emu_copy_take_turn(copy, COST_COPY_LATENCY, COST_COPY_BYTES), first = copy;
+    emu_copy_later(copy, copy->ends - self->now, land);
   }
 }
 
-static void check_bulk(struct emu_thread *self, const char *name, const void *global, unsigned bytes) {
+void emu_copy_check_bulk(struct emu_thread *self, const char *name, const void *global, unsigned bytes) {
   char why[256];
   if (!bytes || bytes % BULK_ALIGNMENT != 0)
     emu_fault(self, NULL, "%s copies %u bytes; it copies a multiple of %d", self->what, bytes, BULK_ALIGNMENT);
@@ -233,11 +197,11 @@ void emu_call_bulk_load(void *to, const void *from, unsigned bytes, void *barrie
   struct emu_thread *self = emu_begin("bulk_load", __builtin_return_address(0), COST_COPY_ISSUE);
   unsigned offset = emu_shared_offset(self, "to", to, bytes, BULK_ALIGNMENT);
   unsigned barrier_offset = emu_shared_offset(self, "barrier", barrier, MBARRIER_BYTES, MBARRIER_BYTES);
-  check_bulk(self, "from", from, bytes);
+  emu_copy_check_bulk(self, "from", from, bytes);
   struct emu_copy *copy = ask_for_load(self, LOAD, self->block, offset, bytes, barrier_offset);
   copy->global = (unsigned char *)from;
-  take_turn(copy, COST_COPY_LATENCY, COST_COPY_BYTES);
-  happens(copy, copy->ends - self->now, land);
+  emu_copy_take_turn(copy, COST_COPY_LATENCY, COST_COPY_BYTES);
+  emu_copy_later(copy, copy->ends - self->now, land);
 }
 
 /* That it has been read is known with the mbarrier's phase, too. */
@@ -247,121 +211,15 @@ void emu_call_bulk_send(void *to, unsigned rank, const void *from, unsigned byte
   unsigned from_offset = emu_shared_offset(self, "from", from, bytes, BULK_ALIGNMENT);
   unsigned barrier_offset = emu_shared_offset(self, "barrier", barrier, MBARRIER_BYTES, MBARRIER_BYTES);
   struct emu_block *block = peer_of(self, rank);
-  check_bulk(self, NULL, NULL, bytes);
+  emu_copy_check_bulk(self, NULL, NULL, bytes);
   struct emu_copy *copy = ask_for_load(self, SEND, block, offset, bytes, barrier_offset);
   unsigned actor = emu_actor_of_mbarrier(block, copy->slot);
   uint32_t epoch = emu_mbarrier_epoch(block, copy->slot);
   emu_shadow_async_read(self->block, from_offset, bytes, actor, epoch, self);
   must_know(self->block, actor, epoch, self);
   copy->from = from_offset;
-  take_turn(copy, COST_CLUSTER, COST_PEER_BYTES);
-  happens(copy, copy->ends - self->now, land);
-}
-
-/* --- Stores, and their groups */
-
-/* What the thread waits for has happened: of each store in those groups. */
-static bool may_go_on(const struct emu_thread *thread) {
-  const struct emu_stores *stores = thread->stores;
-  for (const struct emu_copy *copy = thread->block->engine->copies; copy; copy = copy->next)
-    if (copy->kind == STORE && copy->by == thread && copy->group <= stores->waits_for &&
-        !(copy->was_read && stores->is_read_enough))
-      return false;
-  return true;
-}
-
-static void tell(struct emu_thread *thread) {
-  if (thread->waiting == EMU_AT_STORES && may_go_on(thread)) emu_wake(thread, thread->block->cluster->now);
-}
-
-static void write_store(void *thing) {
-  struct emu_copy *copy = thing;
-  struct emu_thread *by = copy->by;
-  if (copy->is_box)
-    emu_box_store(&copy->box, copy->data);
-  else
-    memcpy(copy->global, copy->data, copy->bytes);
-  finish(copy);
-  tell(by);
-}
-
-static void read_store(void *thing) {
-  struct emu_copy *copy = thing;
-  if (copy->is_box)
-    emu_box_read(&copy->box, copy->block->shared, copy->offset, copy->data);
-  else
-    memcpy(copy->data, copy->block->shared + copy->offset, copy->bytes);
-  copy->was_read = true;
-  happens(copy, copy->ends - copy->moved, write_store);
-  tell(copy->by);
-}
-
-/* The thread's, which belongs to those who store from now on; its next group is the store's. */
-static struct emu_stores *stores_of(struct emu_thread *self) {
-  struct emu_engine *engine = self->block->engine;
-  if (!self->stores) {
-    if (engine->storing_threads == EMU_MOST_STORES)
-      emu_fault(self, NULL, "%s is by the block's thread number %d that stores by the copy engine; the emulator models %d",
-                self->what, EMU_MOST_STORES + 1, EMU_MOST_STORES);
-    self->stores = emu_allocate(1, sizeof *self->stores);
-    self->stores->actor = emu_actor_of_stores(self->block, engine->storing_threads++);
-  }
-  self->stores->asked = self->stores->committed + 1;
-  self->stores->where = self->where, self->stores->what = self->what;
-  return self->stores;
-}
-
-static struct emu_copy *ask_for_store(struct emu_thread *self, unsigned offset, unsigned bytes) {
-  struct emu_copy *copy = ask(self, STORE, self->block, offset, bytes, bytes);
-  copy->group = self->stores->asked;
-  take_turn(copy, COST_COPY_LATENCY, COST_COPY_BYTES);
-  happens(copy, copy->moved - self->now, read_store);
-  return copy;
-}
-
-void emu_call_tma_store(const void *map, const void *from, int rank, const int at[3]) {
-  struct emu_thread *self = emu_begin(rank == 2 ? "tma_store_2d" : "tma_store", __builtin_return_address(0), COST_COPY_ISSUE);
-  struct emu_box box = emu_box_of(self, map, rank, at);
-  for (int i = 0; i < rank; i++)
-    if (at[i] < 0)
-      emu_fault(self, NULL, "%s is to %d along dimension %d; a store begins within the tensor or behind it", self->what, at[i],
-                i);
-  unsigned offset = emu_shared_offset(self, "from", from, box.bytes, TENSOR_ALIGNMENT);
-  emu_box_check_global(self, &box);
-  const struct emu_stores *stores = stores_of(self);
-  emu_box_shadow_read(&box, self, offset, stores->actor, stores->asked);
-  struct emu_copy *copy = ask_for_store(self, offset, box.bytes);
-  copy->is_box = true, copy->box = box;
-}
-
-void emu_call_bulk_store(void *to, const void *from, unsigned bytes) {
-  struct emu_thread *self = emu_begin("bulk_store", __builtin_return_address(0), COST_COPY_ISSUE);
-  unsigned offset = emu_shared_offset(self, "from", from, bytes, BULK_ALIGNMENT);
-  check_bulk(self, "to", to, bytes);
-  const struct emu_stores *stores = stores_of(self);
-  emu_shadow_async_read(self->block, offset, bytes, stores->actor, stores->asked, self);
-  ask_for_store(self, offset, bytes)->global = to;
-}
-
-/* A thread that has never stored has no groups, and nothing to wait for. */
-void emu_call_bulk_commit(void) {
-  struct emu_thread *self = emu_begin("bulk_commit", __builtin_return_address(0), COST_COPY_ISSUE);
-  if (self->stores) self->stores->committed++;
-}
-
-void emu_call_bulk_wait(int pending, bool is_read_enough) {
-  struct emu_thread *self =
-      emu_begin(is_read_enough ? "bulk_wait_read" : "bulk_wait", __builtin_return_address(0), COST_COPY_ISSUE);
-  struct emu_stores *stores = self->stores;
-  if (!stores || stores->committed <= (uint32_t)pending) return;
-  stores->waits_for = stores->committed - (uint32_t)pending;
-  stores->is_read_enough = is_read_enough;
-  if (!may_go_on(self)) {
-    self->waiting = EMU_AT_STORES, self->waits_for = stores;
-    emu_wait(self);
-  }
-  if (stores->waited < stores->waits_for) stores->waited = stores->waits_for;
-  emu_learn(self, stores->actor, stores->waits_for);
+  emu_copy_take_turn(copy, COST_CLUSTER, COST_PEER_BYTES);
+  emu_copy_later(copy, copy->ends - self->now, land);
 }
 
 /* --- A peer's shared memory, without the copy engine */

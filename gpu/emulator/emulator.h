@@ -9,8 +9,8 @@
  *   shadow.c        what is known of every byte of shared memory
  *   gates.c         where threads meet: warps, blocks, named barriers, clusters
  *   mbarriers.c     mbarrier
- *   copy_engine.c   tensor maps, loads, stores, bulk copies
- *   warpgroup.c     wgmma, its descriptors and groups
+ *   copy_engine.c   loads and sends; copy_groups.c: stores; tensor_box.c: what a tensor map says (emulated_map.h)
+ *   warpgroup.c     wgmma, its groups and registers; descriptors.c, products.c: its operands and arithmetic; stmatrix.c
  *   faults.c        what a fault's sentence says: lines, threads, who waits for what
  *   timeline.c      the trace
  *   costs.h         how long things take */

@@ -189,14 +189,14 @@ static void multiply(void *thing) {
   struct emu_block *block = multiplier->block;
   struct multiplication *first = multiplier->under_way;
   emu_multiply(block->shared, &first->product);
-  emu_timeline_engine(block, "tensor core", "wgmma", first->begins, block->cluster->now, "n", first->product.shape.n);
+  emu_time now = block->cluster->now, begins = first->begins < now ? first->begins : now; /* with a seed it may be early */
+  emu_timeline_engine(block, "tensor core", "wgmma", begins, now, "n", first->product.shape.n);
   multiplier->under_way = first->next;
   free(first);
   multiplier->done++;
   for (unsigned i = 0; i < EMU_PRODUCT_THREADS; i++) {
     struct emu_thread *thread = &multiplier->first[i];
-    if (thread->waiting == EMU_AT_WGMMA && multiplier->done >= multiplier->lanes[i].waits_for)
-      emu_wake(thread, block->cluster->now);
+    if (thread->waiting == EMU_AT_WGMMA && multiplier->done >= multiplier->lanes[i].waits_for) emu_wake(thread, now);
   }
 }
 
