@@ -49,6 +49,6 @@ void emu_copy_later(struct emu_copy *copy, emu_time model, void (*happen)(void *
 /* Drawn, and freed. */
 void emu_copy_finish(struct emu_copy *copy);
 /* Faults: bytes in a row that the copy engine does not copy. `global` NULL: it is not from or to there. */
-void emu_copy_check_bulk(struct emu_thread *thread, const char *name, const void *global, unsigned bytes);
+void emu_copy_check_bulk(struct emu_thread *self, const char *name, const void *global, unsigned bytes);
 
 #endif
