@@ -31,6 +31,8 @@ static bool is_gemm(const json_t *file) { return json_object_get(file, "blas") !
 static bool is_gpu(const json_t *file) { return json_object_get(file, "levels") != NULL; }
 static bool is_gpu_host(const json_t *file) { return json_object_get(file, "later_calls") != NULL; }
 
+static bool is_emulator(const json_t *file) { return json_object_get(file, "emulated") != NULL; }
+
 static const json_t *ladder_rows(const json_t *file) {
   size_t i;
   const json_t *result;
@@ -282,6 +284,23 @@ static void print_lesson(json_t *const *files, int count, const char *name) {
   }
 }
 
+static void print_emulator(const json_t *file) {
+  printf(
+      "\n**The emulator: %s**, %.0f threads. finegemm %s, commit %s, gcc %s; medians of %.0f rounds; seconds, and in brackets those of "
+      "all processors together.\n\n| m | n | k | level | compiling | seed 0 | seed 1 | extra MB |\n|--:|--:|--:|---|--:|--:|--:|--:|\n",
+      text(file, "cpu"), number(file, "threads"), text(file, "version"), text(file, "commit"), text(file, "compiler"),
+      number(file, "repeats"));
+  size_t i, r;
+  const json_t *row, *run;
+  json_array_foreach(json_object_get(file, "emulated"), i, row) {
+    printf("| %.0f | %.0f | %.0f | `%s` | %.2f |", number(row, "m"), number(row, "n"), number(row, "k"), text(row, "name"),
+           number(row, "compile_seconds"));
+    json_array_foreach(json_object_get(row, "runs"), r, run)
+      printf(" %.2f (%.2f) |", number(run, "seconds"), number(run, "processor_seconds"));
+    printf(" %.0f |\n", number(row, "extra_bytes") / 1e6);
+  }
+}
+
 static void print_table(const json_t *file) {
   if (is_gemm(file))
     print_gemm(file);
@@ -289,6 +308,8 @@ static void print_table(const json_t *file) {
     print_gpu(file);
   else if (is_gpu_host(file))
     print_gpu_host(file);
+  else if (is_emulator(file))
+    print_emulator(file);
   else
     print_quantise(file);
 }

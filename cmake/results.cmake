@@ -4,6 +4,7 @@
 file(GLOB gemm_results CONFIGURE_DEPENDS bench/results/gemm_*.json)
 file(GLOB scaling_results CONFIGURE_DEPENDS bench/results/scaling_*.json) # one level, on every path and over threads
 file(GLOB quantise_results CONFIGURE_DEPENDS bench/results/quantise_*.json)
+file(GLOB emulator_results CONFIGURE_DEPENDS bench/results/emulator_*.json)
 file(GLOB gpu_results CONFIGURE_DEPENDS bench/results/gpu_*.json)
 set(gpu_levels ${gpu_results})
 list(FILTER gpu_levels EXCLUDE REGEX "/gpu_host_")
@@ -15,7 +16,7 @@ add_custom_target(
   results
   COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;ladder;${gemm_results};${gpu_levels}" -DPAGE=${PROJECT_SOURCE_DIR}/README -DMARKDOWN=1 -P
           ${page}
-  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;tables;${gemm_results};${scaling_results};${quantise_results};${gpu_results}"
+  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;tables;${gemm_results};${scaling_results};${quantise_results};${gpu_results};${emulator_results}"
           -DPAGE=${PROJECT_SOURCE_DIR}/bench/README -DMARKDOWN=1 -P ${page}
   COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;naive;${gpu_results}" -DPAGE=${PROJECT_SOURCE_DIR}/lessons/04_naive -DMARKDOWN=1
           -P ${page}
