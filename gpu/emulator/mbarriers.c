@@ -75,11 +75,11 @@ unsigned emu_mbarrier_slot(struct emu_block *block, unsigned offset, struct emu_
   return (unsigned)(find(block, offset, by, is_async) - block->mbarriers->barriers);
 }
 
-void emu_call_mbarrier_init(void *pointer, unsigned arrivals) {
+void emu_call_mbarrier_init(void *barrier, unsigned arrivals) {
   struct emu_thread *self = emu_begin("mbarrier_init", __builtin_return_address(0), COST_STEP);
   struct emu_block *block = self->block;
   struct emu_mbarriers *mbarriers = block->mbarriers;
-  unsigned offset = emu_shared_offset(self, "barrier", pointer, MBARRIER_BYTES, MBARRIER_BYTES);
+  unsigned offset = emu_shared_offset(self, "barrier", barrier, MBARRIER_BYTES, MBARRIER_BYTES);
   if (arrivals < 1 || arrivals > MOST)
     emu_fault(self, NULL, "mbarrier_init is for %u arrivals; a phase can have 1 to %u", arrivals, MOST);
   const struct emu_mbarrier *before = at_offset(block, offset);
@@ -89,20 +89,20 @@ void emu_call_mbarrier_init(void *pointer, unsigned arrivals) {
   emu_shadow_reserve(block, offset, MBARRIER_BYTES);
 
   struct emu_cluster *cluster = block->cluster;
-  struct emu_mbarrier *barrier = &mbarriers->barriers[mbarriers->count++];
-  *barrier = (struct emu_mbarrier){.block = block,
-                                   .offset = offset,
-                                   .count = arrivals,
-                                   .pending = arrivals,
-                                   .began = self->now,
-                                   .initialised_by = self,
-                                   .initialised_at = self->where,
-                                   .initialised = self->clock.at[self->actor] + 1,
-                                   .announced_by = self,
-                                   .announced_at = self->where};
+  struct emu_mbarrier *made = &mbarriers->barriers[mbarriers->count++];
+  *made = (struct emu_mbarrier){.block = block,
+                                .offset = offset,
+                                .count = arrivals,
+                                .pending = arrivals,
+                                .began = self->now,
+                                .initialised_by = self,
+                                .initialised_at = self->where,
+                                .initialised = self->clock.at[self->actor] + 1,
+                                .announced_by = self,
+                                .announced_at = self->where};
   for (int i = 0; i < 2 && (i == 0 || cluster->block_count > 1); i++)
-    barrier->arriving[i] = emu_knowledge_make(cluster), barrier->ended[i] = emu_knowledge_make(cluster);
-  barrier->arrived = emu_allocate(cluster->actors.threads, sizeof *barrier->arrived);
+    made->arriving[i] = emu_knowledge_make(cluster), made->ended[i] = emu_knowledge_make(cluster);
+  made->arrived = emu_allocate(cluster->actors.threads, sizeof *made->arrived);
 }
 
 void emu_call_fence_mbarrier_init(void) {
@@ -158,6 +158,11 @@ static void end_phase(struct emu_mbarrier *barrier, emu_time at) {
   }
 }
 
+/* The barrier at the place that a kernel names, in its own block or at the same place in another one. */
+static struct emu_mbarrier *find_named(struct emu_thread *self, const void *barrier, struct emu_block *block) {
+  return find(block, emu_shared_offset(self, "barrier", barrier, MBARRIER_BYTES, MBARRIER_BYTES), self, false);
+}
+
 /* For a thread of another block it takes effect at once too: whatever that does next comes after, and could tell others of it. */
 static void arrive(struct emu_mbarrier *barrier, struct emu_thread *self) {
   bool is_remote = barrier->block != self->block;
@@ -170,24 +175,22 @@ static void arrive(struct emu_mbarrier *barrier, struct emu_thread *self) {
   end_phase(barrier, self->now + (is_remote ? COST_CLUSTER : 0));
 }
 
-void emu_call_mbarrier_arrive(void *pointer, unsigned expected_bytes, bool expects) {
+void emu_call_mbarrier_arrive(void *barrier, unsigned expected_bytes, bool expects) {
   const char *what = expects ? "mbarrier_arrive_expect_tx" : "mbarrier_arrive";
   struct emu_thread *self = emu_begin(what, __builtin_return_address(0), COST_STEP);
-  unsigned offset = emu_shared_offset(self, "barrier", pointer, MBARRIER_BYTES, MBARRIER_BYTES);
-  struct emu_mbarrier *barrier = find(self->block, offset, self, false);
+  struct emu_mbarrier *named = find_named(self, barrier, self->block);
   if (expects) {
-    if (expected_bytes > MOST || barrier->bytes + expected_bytes > MOST)
+    if (expected_bytes > MOST || named->bytes + expected_bytes > MOST)
       emu_fault(self, NULL, "%s announces %u bytes: a phase can expect %u at a time", what, expected_bytes, MOST);
-    barrier->bytes += expected_bytes;
-    barrier->announced_by = self, barrier->announced_at = self->where;
+    named->bytes += expected_bytes;
+    named->announced_by = self, named->announced_at = self->where;
   }
-  arrive(barrier, self);
+  arrive(named, self);
 }
 
-void emu_call_mbarrier_arrive_cluster(void *pointer, unsigned rank) {
+void emu_call_mbarrier_arrive_cluster(void *barrier, unsigned rank) {
   struct emu_thread *self = emu_begin("mbarrier_arrive_cluster", __builtin_return_address(0), COST_STEP);
   const struct emu_cluster *cluster = self->block->cluster;
-  unsigned offset = emu_shared_offset(self, "barrier", pointer, MBARRIER_BYTES, MBARRIER_BYTES);
   if (rank >= cluster->block_count)
     emu_fault(self, NULL, "mbarrier_arrive_cluster names block %u of the cluster, which has %u", rank, cluster->block_count);
   const void *stored_at = self->block->gates->stored_at[self->index];
@@ -197,21 +200,20 @@ void emu_call_mbarrier_arrive_cluster(void *pointer, unsigned rank) {
               "cluster's barrier does",
               emu_line_of(self->block, stored_at).text);
   emu_reach(cluster->blocks[rank], self);
-  arrive(find(cluster->blocks[rank], offset, self, false), self);
+  arrive(find_named(self, barrier, cluster->blocks[rank]), self);
 }
 
-void emu_call_mbarrier_wait(void *pointer, unsigned parity, bool is_for_cluster) {
+void emu_call_mbarrier_wait(void *barrier, unsigned parity, bool is_for_cluster) {
   const char *what = is_for_cluster ? "mbarrier_wait_cluster" : "mbarrier_wait";
   struct emu_thread *self = emu_begin(what, __builtin_return_address(0), COST_MBARRIER);
-  unsigned offset = emu_shared_offset(self, "barrier", pointer, MBARRIER_BYTES, MBARRIER_BYTES);
-  struct emu_mbarrier *barrier = find(self->block, offset, self, false);
+  struct emu_mbarrier *named = find_named(self, barrier, self->block);
   if (parity > 1) emu_fault(self, NULL, "%s: parity is %u; it must be 0 or 1", what, parity);
-  if (parity == barrier->phase % 2) {
+  if (parity == named->phase % 2) {
     self->waits_parity = parity;
-    emu_wait_for(self, EMU_AT_MBARRIER, barrier);
-    barrier->waking--;
+    emu_wait_for(self, EMU_AT_MBARRIER, named);
+    named->waking--;
   }
-  for (int i = 0; i <= is_for_cluster && barrier->ended[i].clock.at; i++) emu_acquire(self, &barrier->ended[i]);
+  for (int i = 0; i <= is_for_cluster && named->ended[i].clock.at; i++) emu_acquire(self, &named->ended[i]);
 }
 
 /* --- For the copy engine, and the block's end */
