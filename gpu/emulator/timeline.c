@@ -193,15 +193,18 @@ static void flush(struct output *output) {
 }
 
 __attribute__((format(printf, 2, 3))) static void put(struct output *output, const char *format, ...) {
+  char line[LINE_BYTES];
   va_list arguments;
-  if (output->used + LINE_BYTES > sizeof output->bytes) flush(output);
   va_start(arguments, format);
-  int length = vsnprintf(output->bytes + output->used, LINE_BYTES, format, arguments);
+  int length = vsnprintf(line, sizeof line, format, arguments);
   va_end(arguments);
-  if (length < 0 || length >= LINE_BYTES)
+  if (length < 0 || length >= LINE_BYTES) {
     output->failed = true; /* longer than any line here is */
-  else
-    output->used += (size_t)length;
+    return;
+  }
+  if (output->used + (size_t)length > sizeof output->bytes) flush(output);
+  memcpy(output->bytes + output->used, line, (size_t)length);
+  output->used += (size_t)length;
 }
 
 static const char *separator(struct output *output) {
