@@ -128,7 +128,7 @@ const char *gpu_text(const fg_gpu *gpu); /* "H20 (sm_90a, 78 multiprocessors)" *
 /* problem_options.c: the options that make a problem without operands, and its plan. What they point to must live as long as it. */
 struct problem_choice {
   const char *m, *n, *k, *kind, *groups, *expected_m, *a_type, *b_type, *level, *sm_limit, *split_k;
-  const char *block_m, *block_n, *blocks, *cluster;
+  const char *block_m, *block_n, *stages, *blocks, *cluster;
   int no_split_k;
   fg_plan wish;
 };
@@ -152,6 +152,7 @@ struct problem_choice {
       {"no-split-k", '\0', POPT_ARG_NONE, &(of).no_split_k, 0, "a row's bits may depend on nothing but that row", NULL},         \
       {"block-m", '\0', POPT_ARG_STRING, &(of).block_m, 0, "instead of what the plan says", "N"},                                \
       {"block-n", '\0', POPT_ARG_STRING, &(of).block_n, 0, "likewise", "N"},                                                     \
+      {"stages", '\0', POPT_ARG_STRING, &(of).stages, 0, "likewise", "N"},                                                       \
       {"blocks", '\0', POPT_ARG_STRING, &(of).blocks, 0, "likewise", "N"}, {                                                     \
     "cluster", '\0', POPT_ARG_STRING, &(of).cluster, 0, "likewise", "N"                                                          \
   }

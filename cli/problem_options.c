@@ -18,6 +18,7 @@ static int override_option(const char *option, const char *number) {
 fg_problem problem_option(struct problem_choice *of) {
   of->wish = (fg_plan){.block_m = override_option("--block-m", of->block_m),
                        .block_n = override_option("--block-n", of->block_n),
+                       .stages = override_option("--stages", of->stages),
                        .blocks = override_option("--blocks", of->blocks),
                        .cluster = override_option("--cluster", of->cluster)};
   fg_problem problem = {.kind = kind_option("--kind", of->kind),
@@ -45,9 +46,9 @@ json_t *json_problem(const fg_problem *problem) {
 }
 
 json_t *json_plan(const fg_plan *plan) {
-  return json_pack("{ss si si si sI si si si}", "level", level_name(plan->level), "block_m", plan->block_m, "block_n",
-                   plan->block_n, "threads", plan->threads, "tiles", plan->tiles, "blocks", plan->blocks, "cluster",
-                   plan->cluster, "split_k", plan->split_k);
+  return json_pack("{ss si si si si si sI si si si}", "level", level_name(plan->level), "block_m", plan->block_m, "block_n",
+                   plan->block_n, "stages", plan->stages, "threads", plan->threads, "shared_bytes", plan->shared_bytes, "tiles",
+                   plan->tiles, "blocks", plan->blocks, "cluster", plan->cluster, "split_k", plan->split_k);
 }
 
 static void row(struct table *table, const char *name, const char *value, const char *meaning) {
@@ -65,7 +66,9 @@ void print_plan(const fg_gpu *gpu, const fg_problem *problem, const fg_plan *pla
   row(table, "level", level_name(plan->level), level_idea(plan->level));
   row(table, "block_m", text("%d", plan->block_m), "rows of a tile of D");
   row(table, "block_n", text("%d", plan->block_n), "columns");
+  row(table, "stages", text("%d", plan->stages), "of the ring that blocks of K go through");
   row(table, "threads", text("%d", plan->threads), "of a block, which has a tile at a time");
+  row(table, "shared_bytes", text("%d", plan->shared_bytes), "of shared memory for a block");
   row(table, "tiles", text("%" PRId64, plan->tiles), "in all");
   row(table, "blocks", text("%d", plan->blocks),
       text("of the grid: %.3g on each multiprocessor, %.3g tiles each", (double)plan->blocks / (double)gpu->sms,

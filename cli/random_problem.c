@@ -19,6 +19,7 @@ int64_t matrices_of_d(const fg_problem *problem) {
 
 int64_t scales_of(const fg_problem *problem, const fg_operand *operand, int64_t rows) {
   if (operand->scaling == FG_TENSOR) return 1;
+  if (operand->scale_layout == FG_ROWS_CONTIGUOUS) return operand->scale_ld * blocks_of(problem->k);
   return (operand->scaling == FG_1X128 ? rows : blocks_of(rows)) *
          (operand->scale_ld ? operand->scale_ld : blocks_of(problem->k));
 }
@@ -98,6 +99,10 @@ static const int32_t *make_groups(const fg_problem *problem, uint64_t *state) {
 }
 
 void make_operands(fg_context *host, fg_problem *problem, uint64_t seed) {
+  if (problem->level >= FG_TMA && problem->level <= FG_CLUSTER) { /* what these levels copy: rows of scales, in whole 16 bytes */
+    problem->a.scale_layout = FG_ROWS_CONTIGUOUS;
+    problem->a.scale_ld = (problem->m + 3) / 4 * 4;
+  }
   uint64_t state = seed;
   int64_t d_count, groups = problem->kind == FG_DENSE ? 1 : problem->groups;
   if (__builtin_mul_overflow(matrices_of_d(problem), problem->m, &d_count)) d_count = PTRDIFF_MAX;

@@ -6,6 +6,7 @@
 #include "fail.h"
 #include "loaded.h"
 #include "log.h"
+#include "tensor_map.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -193,9 +194,13 @@ static const struct ready *find_ready(const struct fg_gpu_context *context, cons
 
 /* Loads the kernel into this context. */
 static fg_status make_ready(struct fg_gpu_context *context, const struct fg_kernel_id *id, CUfunction *function) {
+  enum { WITHOUT_ASKING = 48 << 10 };
   CUkernel kernel;
   int64_t began_us = fg_log_clock_us();
   TRY(fg_kernel_load(context->driver, context->gpu.arch, id, &kernel));
+  if (id->shared_bytes > WITHOUT_ASKING)
+    DRIVER(context->driver, cuKernelSetAttribute, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, id->shared_bytes, kernel,
+           context->device);
   DRIVER(context->driver, cuKernelGetFunction, function, kernel);
   fg_log_kernel(context->log, context->gpu.arch, id, fg_log_clock_us() - began_us);
   struct ready *ready = malloc(sizeof *ready);
@@ -261,11 +266,48 @@ static struct fg_args args_of(const fg_problem *full) {
                           .d_type = (int)full->d.type};
 }
 
+_Static_assert(sizeof(struct fg_tensor_map) == sizeof(CUtensorMap), "the driver's");
+
+static fg_status map_of(const struct fg_gpu_context *context, const struct fg_tensor *tensor, struct fg_tensor_map *to) {
+  CUtensorMap map;
+  TRY(fg_tensor_map(context->driver, tensor, &map));
+  memcpy(to, &map, sizeof map);
+  return FG_OK;
+}
+
+/* What the tensor cores' levels copy, box by box. Level wgmma, which copies by itself, wants the same of pointers and strides. */
+static fg_status make_maps(const struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan,
+                           struct fg_args *args) {
+  enum { BLOCK_K = 128, SWIZZLE_BYTES = 128, STORED_ROWS = 64 };
+  struct fg_tensor a = {"a", full->a.data, full->a.type,  1,       full->m,      full->k,
+                        0,   full->a.ld,   plan->block_m, BLOCK_K, SWIZZLE_BYTES};
+  struct fg_tensor b = {"b",     full->b.data, full->b.type, 1, full->n, full->k, 0, full->b.ld, plan->block_n / plan->cluster,
+                        BLOCK_K, SWIZZLE_BYTES};
+  struct fg_tensor scale = {"a.scale", full->a.scale, FG_FP32, 1, (full->k + BLOCK_K - 1) / BLOCK_K, full->m, 0, full->a.scale_ld,
+                            1,         plan->block_m, 0};
+  struct fg_tensor d = {"d",
+                        full->d.data,
+                        full->d.type,
+                        1,
+                        full->m,
+                        full->n,
+                        0,
+                        full->d.ld,
+                        STORED_ROWS,
+                        SWIZZLE_BYTES / (full->d.type == FG_FP32 ? 4 : 2),
+                        SWIZZLE_BYTES};
+  if (full->k > 0) TRY(map_of(context, &a, &args->a_map));
+  if (full->k > 0) TRY(map_of(context, &b, &args->b_map));
+  if (full->k > 0 && plan->level >= FG_TMA) TRY(map_of(context, &scale, &args->a_scale_map));
+  return plan->level == FG_CLUSTER ? map_of(context, &d, &args->d_map) : FG_OK;
+}
+
 static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan) {
   CUfunction function = NULL;
-  TRY(check_pointers(context, full));
-  TRY(find_function(context, full, plan, &function));
   struct fg_args args = args_of(full);
+  TRY(check_pointers(context, full));
+  if (plan->level >= FG_WGMMA) TRY(make_maps(context, full, plan, &args));
+  TRY(find_function(context, full, plan, &function));
   void *parameters[] = {&args};
   CUlaunchAttribute attributes[2] = {0};
   unsigned count = 0;
@@ -286,6 +328,7 @@ static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, 
                            .blockDimX = (unsigned)plan->threads,
                            .blockDimY = 1,
                            .blockDimZ = 1,
+                           .sharedMemBytes = (unsigned)plan->shared_bytes,
                            .hStream = (CUstream)full->stream,
                            .attrs = attributes,
                            .numAttrs = count};
@@ -293,9 +336,25 @@ static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, 
   return FG_OK;
 }
 
+/* What a level's kernel does not take, whatever the plan. */
+static fg_status check_operands(const fg_problem *full, const fg_plan *plan) {
+  if (plan->level >= FG_TMA && full->a.scale_layout != FG_ROWS_CONTIGUOUS)
+    return fg_fail(FG_UNSUPPORTED, "a.scale_layout is %d; level %s copies scales whose rows are contiguous, layout %d",
+                   (int)full->a.scale_layout, fg_kernel_name((int)plan->level), FG_ROWS_CONTIGUOUS);
+  if (plan->level == FG_CLUSTER && (full->c.data || full->bias.data))
+    return fg_fail(FG_UNSUPPORTED, "%s.data is given; level cluster stores what it has multiplied and adds nothing",
+                   full->c.data ? "c" : "bias");
+  return FG_OK;
+}
+
+static fg_status plan_for(const struct fg_gpu_context *context, const fg_problem *full, fg_plan *plan) {
+  TRY(fg_plan_full(&context->gpu, full, plan));
+  return check_operands(full, plan);
+}
+
 fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full) {
   fg_plan plan;
-  TRY(fg_plan_full(&context->gpu, full, &plan));
+  TRY(plan_for(context, full, &plan));
   fg_log_plan(context->log, full, &plan);
   if (plan.tiles == 0) return FG_OK;
   TRY(enter(context));
@@ -310,7 +369,7 @@ static fg_status prepare(struct fg_gpu_context *context, const fg_problem *full,
 
 fg_status fg_gpu_prepare(struct fg_gpu_context *context, const fg_problem *full) {
   fg_plan plan;
-  TRY(fg_plan_full(&context->gpu, full, &plan));
+  TRY(plan_for(context, full, &plan));
   TRY(enter(context));
   return leave(context, prepare(context, full, &plan));
 }

@@ -57,13 +57,13 @@ static void *load(const struct fg_compilation *compilation, size_t *bytes, char 
 
 fg_status fg_kernel_image(const char *arch, const struct fg_kernel_id *id, void **cubin, fg_kernel *kernel) {
   struct fg_kernel_defines defines = fg_kernel_defines_of(id);
-  const char *texts[FG_KERNEL_DEFINES];
-  for (int i = 0; i < FG_KERNEL_DEFINES; i++) texts[i] = defines.text[i];
+  const char *texts[FG_MOST_KERNEL_DEFINES];
+  for (int i = 0; i < defines.count; i++) texts[i] = defines.text[i];
   struct fg_compilation compilation = {
-      .source = fg_kernel_source(id->level), .arch = arch, .defines = texts, .define_count = FG_KERNEL_DEFINES};
+      .source = fg_kernel_source(id->level), .arch = arch, .defines = texts, .define_count = defines.count};
   *kernel = (fg_kernel){.registers = -1};
   snprintf(kernel->source, sizeof kernel->source, "%s", compilation.source);
-  snprintf(kernel->defines, sizeof kernel->defines, "%s %s %s %s %s", texts[0], texts[1], texts[2], texts[3], texts[4]);
+  fg_kernel_describe(id, kernel->defines, sizeof kernel->defines);
   fg_status status;
   char *key;
   size_t bytes = 0;

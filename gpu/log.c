@@ -38,10 +38,10 @@ void fg_log_plan(int log, const fg_problem *full, const fg_plan *plan) {
 void fg_log_kernel(int log, const char *arch, const struct fg_kernel_id *id, int64_t took_us) {
   char line[400];
   if (log < 0) return;
-  struct fg_kernel_defines defines = fg_kernel_defines_of(id);
-  snprintf(line, sizeof line, "finegemm: kernel: %s for %s, %s %s %s %s %s: loaded in %" PRId64 " us\n",
-           fg_kernel_source(id->level), arch, defines.text[0], defines.text[1], defines.text[2], defines.text[3], defines.text[4],
-           took_us);
+  char defines[200];
+  fg_kernel_describe(id, defines, sizeof defines);
+  snprintf(line, sizeof line, "finegemm: kernel: %s for %s, %s: loaded in %" PRId64 " us\n", fg_kernel_source(id->level), arch,
+           defines, took_us);
   append(log, line);
 }
 

@@ -11,6 +11,7 @@ fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan)
 struct fg_kernel_id {
   int level, block_m, block_n, a_is_e5m2, b_is_e5m2;
   int kind; /* FG_BATCHED counts as FG_DENSE: the same kernel */
+  int shared_bytes, stages, cluster; /* 0 where the level has none, or any would do */
 };
 
 struct fg_kernel_id fg_kernel_id_of(const fg_plan *plan, const fg_problem *full);
@@ -19,10 +20,14 @@ struct fg_kernel_id fg_kernel_id_of(const fg_plan *plan, const fg_problem *full)
 const char *fg_kernel_source(int level);
 const char *fg_kernel_name(int level);
 
-enum { FG_KERNEL_DEFINES = 5, FG_DEFINE_BYTES = 32 };
+enum { FG_MOST_KERNEL_DEFINES = 8, FG_DEFINE_BYTES = 32 };
 struct fg_kernel_defines {
-  char text[FG_KERNEL_DEFINES][FG_DEFINE_BYTES]; /* "BLOCK_M=64" */
+  int count;
+  char text[FG_MOST_KERNEL_DEFINES][FG_DEFINE_BYTES]; /* "BLOCK_M=64" */
 };
 struct fg_kernel_defines fg_kernel_defines_of(const struct fg_kernel_id *id);
+
+/* All of them, with blanks between. */
+void fg_kernel_describe(const struct fg_kernel_id *id, char *text, size_t bytes);
 
 #endif

@@ -7,6 +7,7 @@
 #include "finish.cuh"
 #include "fp8.cuh"
 #include "runs.cuh"
+#include "shared.cuh"
 
 enum { THREADS = 256, SIDE = 16, ROWS = BLOCK_M / SIDE, COLS = BLOCK_N / SIDE }; /* a thread has ROWS x COLS of its tile */
 enum { SLICE = 32, GAP = 4 }; /* of K, at a time; the gap puts neighbouring rows into different banks */
@@ -18,6 +19,7 @@ union __align__(16) shared {
   } slice;
   float sum[BLOCK_M][BLOCK_N]; /* at last */
 };
+static_assert(sizeof(union shared) <= SHARED_BYTES, "as the plan reckons it");
 
 /* Half of a row's slice, of which there are `count`, the rest being zeros: decoded. */
 __device__ static void fetch(float *to, bool is_a, const unsigned char *codes, long long count) {
@@ -75,7 +77,7 @@ __device__ static void multiply(const struct fg_args &args, union shared *shared
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) shared(const __grid_constant__ struct fg_args args) {
-  __shared__ union shared memory;
+  FG_SHARED(union shared, memory);
   wait_for_the_launch_before();
   /* The plan sees to it that a tile's number fits 31 bits. */
   unsigned row_tiles = (args.m + BLOCK_M - 1) / BLOCK_M, col_tiles = (args.n + BLOCK_N - 1) / BLOCK_N;

@@ -2,6 +2,10 @@
 #pragma once
 #include "shared.cuh"
 
+/* Which warpgroup of the block this is. It is threadIdx.x / 128, and from a shuffle the compiler knows that a warp's threads have the same:
+ * what depends on it alone, descriptors of shared memory above all, then needs no registers of theirs. */
+__device__ inline int warpgroup_index() { return __shfl_sync(0xFFFFFFFF, threadIdx.x / 128, 0); }
+
 /* True for one thread of the warp, the same each time. All call it. PTX ISA, elect.sync. */
 __device__ inline bool elect_one() {
   unsigned is_elected;
