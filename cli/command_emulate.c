@@ -242,6 +242,8 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   fg_gpu gpu;
   fg_plan plan;
   require(fg_context_gpu(of.context, &gpu), "");
+  if (!strstr(gpu.name, "emulator"))
+    fail(REFUSED, "the driver that FG_CUDA_DRIVER names has %s, and is not the emulator", gpu.name);
   require(fg_plan_make(&gpu, problem, &plan), "");
   problem->level = plan.level;
   of.twin = host_level(plan.level);

@@ -19,8 +19,9 @@ static void enter(void) {
   snprintf(folder, sizeof folder, "%s/test_emulate_XXXXXX", temporary ? temporary : P_tmpdir);
   cr_assert(mkdtemp(folder) && chdir(folder) == 0);
   cr_assert(setenv("FINEGEMM", FINEGEMM_PROGRAM, 1) == 0 && setenv("FG_CACHE_DIR", "", 1) == 0);
-  cr_assert(setenv("SOURCES", FG_SOURCE_DIR, 1) == 0);
+  cr_assert(setenv("SOURCES", FG_SOURCE_DIR, 1) == 0 && setenv("STUB", FG_STUB_DRIVER, 1) == 0);
   cr_assert(unsetenv("FG_KERNEL_DIR") == 0 && unsetenv("FG_DEVICE") == 0 && unsetenv("FG_CACHE_PATH") == 0);
+  cr_assert(unsetenv("FG_CUDA_DRIVER") == 0 && unsetenv("FG_NVRTC") == 0);
   cr_assert(system("mkdir tree tree/gpu && cp -r \"$SOURCES/lessons\" tree && cp -r \"$SOURCES/gpu/device\" tree/gpu") == 0);
 }
 
@@ -257,6 +258,11 @@ Test(emulate, refuses_in_one_sentence) {
   expect_refusal("emulate --draw t.json --svg t.svg", 3, "t.json");
   expect_refusal("echo {} > t.json; emulate --draw t.json --svg t.svg", 3, "no trace of the emulator");
   expect_refusal("emulate naive --m 4 --n 4 --k 4 --svg no/such/folder", 4, "--svg");
+}
+
+Test(emulate, runs_on_nothing_but_the_emulator) {
+  expect_refusal("FG_CUDA_DRIVER=\"$STUB\" emulate naive --m 4 --n 4 --k 4", 5, "is not the emulator");
+  expect_refusal("FG_CUDA_DRIVER=/nowhere/libcuda.so emulate naive --m 4 --n 4 --k 4", 5, "the emulator cannot be opened");
 }
 
 Test(emulate, needs_a_compiler_and_says_so) {
