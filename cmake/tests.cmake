@@ -103,8 +103,8 @@ if(TARGET test_cli)
 endif()
 if(TARGET test_emulator_program)
   target_compile_definitions(test_emulator_program PRIVATE FINEGEMM_PROGRAM="$<TARGET_FILE:finegemm_program>"
-                                                           FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  add_dependencies(test_emulator_program finegemm_program finegemm_emulator)
+                                                           FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}" FG_STUB_DRIVER="$<TARGET_FILE:cuda_stub>")
+  add_dependencies(test_emulator_program finegemm_program finegemm_emulator cuda_stub)
 endif()
 
 add_test(NAME rules COMMAND ${script}/rules.sh)
