@@ -12,6 +12,9 @@
 
 enum { SEEDS = 21 }; /* seed 0 and 20 others */
 
+/* A kernel whose argument stays where it is put: AddressSanitizer would have it copied. */
+#define KERNEL __attribute__((no_sanitize("address"))) static void
+
 /* Launches `entry`, a void (struct ...) whose struct is `bytes` large, by blocks that are one cluster. */
 static inline bool launch(void (*entry)(void), const void *argument, size_t bytes, unsigned blocks, unsigned threads,
                           unsigned shared_bytes, uint64_t seed, char message[EMU_MESSAGE_BYTES]) {

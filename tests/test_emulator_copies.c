@@ -61,7 +61,7 @@ static void show(unsigned at, unsigned offset, unsigned bytes) {
 
 static unsigned rank(void) { return emu_call_view()->cluster_rank; }
 
-static void multicast(struct told told) {
+KERNEL multicast(struct told told) {
   const int at[] = {0, (int)(rank() * ROWS), 0};
   make_barriers(0, 1);
   meet_cluster();

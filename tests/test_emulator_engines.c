@@ -102,7 +102,7 @@ static unsigned swizzled(unsigned address, unsigned row_bytes, unsigned swizzle_
 }
 
 /* Loads a box, stores what has come to the other tensor, and lets thread 1 copy it as it lies. */
-static void round_trip(struct told told) {
+KERNEL round_trip(struct told told) {
   unsigned char *to = shared(told.offset), *barrier = shared(BARRIERS);
   make_barriers(BARRIERS, 1);
   if (thread_index() == 0) {
@@ -211,7 +211,7 @@ Test(emulator_engines, a_copy_that_nobody_waits_for) {
 /* --- What a map and its user must keep to */
 
 /* Asks for one load or store, wrongly. */
-static void ask_wrongly(struct told told) {
+KERNEL ask_wrongly(struct told told) {
   _Alignas(64) unsigned char copied[EMU_MAP_BYTES];
   const unsigned char *map = told.maps[0];
   const int at[] = {0, 0, 0}, off[] = {8, 0, 0}, above[] = {0, -1, 0};

@@ -60,10 +60,11 @@ void emu_multiply(const unsigned char *shared, const struct emu_product *product
     memset(b_codes, 0, sizeof b_codes);
     for (unsigned j = 0; j < cols; j++) read_shared(shared, &product->b, col0 + j, b_codes[j].k);
     decode(product->shape.b_is_e5m2, b_codes, &b);
-    if (product->shape.accumulate)
-      for (unsigned row = 0; row < EMU_PRODUCT_ROWS; row++)
-        for (unsigned j = 0; j < cols; j++) before[row][j] = *element(product, row, col0 + j);
-    memcpy(after, before, sizeof after);
+    for (unsigned row = 0; row < EMU_PRODUCT_ROWS; row++)
+      for (unsigned j = 0; j < LANES; j++) {
+        if (product->shape.accumulate && j < cols) before[row][j] = *element(product, row, col0 + j);
+        after[row][j] = is_ordinary(before[row][j]) ? before[row][j] : 0;
+      }
     fg_mma_path()->dots(a, EMU_PRODUCT_ROWS, &b, 1, true, after);
     for (unsigned row = 0; row < EMU_PRODUCT_ROWS; row++)
       for (unsigned j = 0; j < cols; j++) {
