@@ -96,24 +96,28 @@ static void expect_fault(json_t *json, const char *kernel, int line, const char 
 
 /* --- Levels that are right */
 
-Test(emulate, finds_every_level_right_in_every_kind) {
+/* Of every kind that it has. */
+Test(emulate, finds_every_level_right) {
   static const char *const problems[] = {
-      "--m 5 --n 37 --k 150",
-      "--m 20 --n 9 --k 130 --type-a e5m2 --scaling-a 128x128 --scaling-b tensor --c bf16 --bias f32 --out-type bf16",
-      "--kind batched --groups 3 --m 6 --n 10 --k 128 --out-type f16",
-      "--kind grouped-rows --groups 4 --m 30 --n 10 --k 200",
-      "--kind masked --groups 3 --m 17 --n 10 --k 130 --bias bf16",
-      "--kind grouped-k --groups 4 --m 9 --n 10 --k 600 --c f32",
+      "--m 132 --n 24 --k 272",
+      "--m 20 --n 16 --k 144 --type-a e5m2 --scaling-a 128x128 --scaling-b tensor --c bf16 --bias f32 --out-type bf16",
+      "--kind batched --groups 3 --m 6 --n 16 --k 128 --out-type f16",
+      "--kind grouped-rows --groups 4 --m 30 --n 16 --k 208",
+      "--kind masked --groups 3 --m 17 --n 16 --k 144 --bias bf16",
+      "--kind grouped-k --groups 4 --m 9 --n 16 --k 608 --c f32",
   };
   int levels;
   const fg_level_info *info = fg_levels(&levels);
   for (int i = 0; i < levels; i++) {
+    int tried = 0;
     if (info[i].memory != FG_CUDA) continue;
     for (size_t p = 0; p < sizeof problems / sizeof *problems; p++) {
       char arguments[256];
       snprintf(arguments, sizeof arguments, "emulate %s %s --seeds 2 --json", info[i].name, problems[p]);
       int code = run(arguments);
-      if (code == 5 && strstr(read_file("err"), "not part of finegemm")) break;
+      const char *err = read_file("err");
+      tried += code != 5 || strstr(err, "not part of finegemm"); /* then there is nothing to try */
+      if (code == 5 && strstr(err, "FG_UNSUPPORTED")) continue;
       cr_assert_eq(code, 0, "%s: exit code %d: %s", arguments, code, read_file("err"));
       json_t *json = json_loads(read_file("out"), 0, NULL);
       cr_expect(json_is_true(json_object_get(json, "right")), "%s", arguments);
@@ -125,6 +129,7 @@ Test(emulate, finds_every_level_right_in_every_kind) {
       }
       json_decref(json);
     }
+    cr_expect(tried > 0, "%s runs no problem", info[i].name);
   }
 }
 
