@@ -99,7 +99,7 @@ static void expect_fault(json_t *json, const char *kernel, int line, const char 
 /* Of every kind that it has. */
 Test(emulate, finds_every_level_right) {
   static const char *const problems[] = {
-      "--m 132 --n 24 --k 272",
+      "--m 132 --n 24 --k 656",
       "--m 20 --n 16 --k 144 --type-a e5m2 --scaling-a 128x128 --scaling-b tensor --c bf16 --bias f32 --out-type bf16",
       "--kind batched --groups 3 --m 6 --n 16 --k 128 --out-type f16",
       "--kind grouped-rows --groups 4 --m 30 --n 16 --k 208",
