@@ -60,8 +60,8 @@ static struct emu_mbarrier *find(struct emu_block *block, unsigned offset, struc
   if (!barrier)
     emu_fault(by, NULL, "%s names the mbarrier at byte %u of %s, where none has been initialised", by->what, offset, whose);
   if (!knows(by, barrier->initialised_by, barrier->initialised))
-    emu_fault(by, NULL, "%s comes to %s by thread %u: a barrier between the two is missing", by->what,
-              emu_mbarrier_name(barrier).text, barrier->initialised_by->index);
+    emu_fault(by, NULL, "%s comes to %s by thread %u%s%s: a barrier between the two is missing", by->what,
+              emu_mbarrier_name(barrier).text, barrier->initialised_by->index, is_remote ? " in " : "", is_remote ? whose : "");
   bool is_fenced = barrier->fenced && knows(by, barrier->initialised_by, barrier->fenced);
   bool is_there_for_async = !is_remote && by->fenced.at[barrier->initialised_by->actor] >= barrier->initialised;
   if ((is_remote || is_async) && !is_fenced && !is_there_for_async)
