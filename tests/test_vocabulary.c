@@ -611,3 +611,38 @@ Test(vocabulary, specialised_warps_multiply_as_the_level_hopper) {
   free(b_scale);
   free(d);
 }
+
+struct persistent {
+  struct fg_tensor_map a, b, d;
+  int tiles, blocks;
+};
+
+Test(vocabulary, a_block_multiplies_one_tile_after_the_other) {
+  enum { N = 16, MOST_TILES = 5, STAGE_BYTES = (TILE_M + N) * 128 };
+  struct kernel kernel =
+      kernel_make("persistent", NO_DEFINES, WARPGROUP + WARP, 2 * STAGE_BYTES + TILE_M * N * 4 + 32, sizeof(struct persistent));
+  uint64_t digest = DIGEST_SEED, state = 7;
+  for (int tiles = 1; tiles <= MOST_TILES; tiles += 2) {
+    int blocks = tiles, m = tiles * TILE_M, k = blocks * 128;
+    unsigned char *a = random_codes((size_t)(m * k), false, GAUSSIAN, &state),
+                  *b = random_codes((size_t)(N * k), false, GAUSSIAN, &state);
+    float *d = make((size_t)(m * N), sizeof *d);
+    for (int tile = 0; tile < tiles; tile++)
+      multiply(a + tile * TILE_M * k, false, b, false, N, k, k, NULL, d + tile * TILE_M * N);
+    struct persistent arguments = {.tiles = tiles, .blocks = blocks};
+    arguments.a = encode_bytes(kernel_array(a, (size_t)(m * k)), m, k, TILE_M, 128, 128);
+    arguments.b = encode_bytes(kernel_array(b, (size_t)(N * k)), N, k, N, 128, 128);
+    const struct tensor is = {CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4, 2, 0, {N, m, 1}, {N, TILE_M, 1}, N * 4};
+    void *to = kernel_array(NULL, (size_t)(m * N) * sizeof *d);
+    arguments.d = encode_map(&is, to);
+    for (uint64_t seed = 0; kernel_seed(&seed); seed++) {
+      kernel_forget(to);
+      kernel_run(&kernel, tiles > 3 ? 2 : 1, 1, &arguments);
+      kernel_expect(&kernel, to, d, seed ? NULL : &digest);
+    }
+    free(a);
+    free(b);
+    free(d);
+  }
+  kernel_report("persistent", digest);
+}
