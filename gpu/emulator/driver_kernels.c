@@ -163,7 +163,10 @@ CUresult cuKernelSetAttribute(CUfunction_attribute attribute, int value, CUkerne
   REFUSE_IF(!driver_is_kernel(kernel), CUDA_ERROR_INVALID_HANDLE);
   switch ((int)attribute) {
   case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
-    REFUSE_IF(value < 0 || value > driver_shared_bytes(device), CUDA_ERROR_INVALID_VALUE);
+    if (value < 0 || value > driver_shared_bytes(device))
+      return driver_end(driver_say(CUDA_ERROR_INVALID_VALUE,
+                                   "a block can have %d bytes of shared memory, and kernel %s is to have %d",
+                                   driver_shared_bytes(device), kernel->name, value));
     kernel->dynamic_shared_bytes[device] = value;
     END;
   case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
