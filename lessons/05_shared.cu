@@ -24,7 +24,7 @@ static_assert(sizeof(union shared) <= SHARED_BYTES, "as the plan reckons it");
 /* Half of a row's slice, of which there are `count`, the rest being zeros: decoded. */
 __device__ static void fetch(float *to, bool is_a, const unsigned char *codes, long long count) {
   struct sixteen sixteen = load_sixteen(codes, count);
-  FG_UNROLL(4)
+  FG_UNROLL(8)
   for (int i = 0; i < SLICE / 2; i++) {
     unsigned code = code_at(sixteen, i);
     to[i] = is_a || A_IS_E5M2 == B_IS_E5M2 ? a_to_float(code) : b_to_float(code);

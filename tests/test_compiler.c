@@ -572,7 +572,8 @@ Test(compiler, takes_nothing_from_the_working_directory) {
   cr_expect(strstr(fg_message(), "taken") == NULL, "%s", fg_message());
   unsetenv("FG_KERNEL_DIR"); /* and the library's own kernels */
   static const char *const defines[] = {"BLOCK_M=16", "BLOCK_N=16", "A_IS_E5M2=0", "B_IS_E5M2=0", "KIND=0"};
-  struct fg_compilation naive = {.source = "lessons/04_naive.cu", .arch = "sm_90a", .defines = defines, .define_count = COUNT(defines)};
+  struct fg_compilation naive = {
+      .source = "lessons/04_naive.cu", .arch = "sm_90a", .defines = defines, .define_count = COUNT(defines)};
   expect_compile(&naive, FG_OK);
   free(cubin);
   free(hostile);
