@@ -46,20 +46,23 @@ static const void *send(fg_context *to, const void *from, int64_t bytes) {
   return memory;
 }
 
-/* [rows, k], here and there. */
+/* [rows, k], here and there. The scales of A lie as the copy engine wants them. */
 static void make_operand(struct bench *bench, int64_t rows, fg_scaling scaling, uint64_t *seed, fg_operand *here,
                          fg_operand *there) {
-  int64_t k = bench->shape.k, scales = rows * ((k + 127) / 128);
+  int64_t k = bench->shape.k, scales = (rows + 3) / 4 * 4 * ((k + 127) / 128);
+  fg_scale_layout layout = scaling == FG_1X128 ? FG_ROWS_CONTIGUOUS : FG_BLOCKS_CONTIGUOUS;
   float *x = allocate(rows * k * (int64_t)sizeof *x), *scale = allocate(scales * (int64_t)sizeof *scale);
   void *codes = allocate(rows * k);
   memset(scale, 0, (size_t)scales * sizeof *scale);
   fill_bell_shaped(x, rows * k, seed);
-  require(fg_quantize(bench->cpu, &(fg_conversion){.rows = rows,
-                                                   .cols = k,
-                                                   .from = {.data = x, .type = FG_FP32},
-                                                   .to = {.data = codes, .scale = scale, .type = FG_E4M3, .scaling = scaling}}));
+  require(fg_quantize(
+      bench->cpu,
+      &(fg_conversion){.rows = rows,
+                       .cols = k,
+                       .from = {.data = x, .type = FG_FP32},
+                       .to = {.data = codes, .scale = scale, .type = FG_E4M3, .scaling = scaling, .scale_layout = layout}}));
   free(x);
-  *here = *there = (fg_operand){.data = codes, .scale = scale, .type = FG_E4M3, .scaling = scaling};
+  *here = *there = (fg_operand){.data = codes, .scale = scale, .type = FG_E4M3, .scaling = scaling, .scale_layout = layout};
   there->data = send(bench->emulator, codes, rows * k);
   there->scale = send(bench->emulator, scale, scales * (int64_t)sizeof *scale);
 }
