@@ -19,3 +19,13 @@ if(FG_WITH_CUDA)
   target_compile_definitions(time_vocabulary PRIVATE FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_link_libraries(time_vocabulary PRIVATE fg_options finegemm_static)
 endif()
+
+# plant_defects runs the tests' planted defects on a GPU, each in a process of its own; with FG_DEVICE=emulator, on the emulator.
+if(FG_WITH_CUDA)
+  file(GLOB defect_sources CONFIGURE_DEPENDS tests/gpu/defect_*.c)
+  add_executable(plant_defects tests/hardware/plant_defects.c ${defect_sources})
+  target_include_directories(plant_defects PRIVATE core gpu tests/gpu)
+  target_include_directories(plant_defects SYSTEM PRIVATE ${FG_CUDA_HEADERS})
+  target_compile_definitions(plant_defects PRIVATE FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_link_libraries(plant_defects PRIVATE fg_options finegemm_static)
+endif()
