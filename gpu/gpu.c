@@ -268,45 +268,82 @@ static struct fg_args args_of(const fg_problem *full) {
 
 _Static_assert(sizeof(struct fg_tensor_map) == sizeof(CUtensorMap), "the driver's");
 
-static fg_status map_of(const struct fg_gpu_context *context, const struct fg_tensor *tensor, struct fg_tensor_map *to) {
+/* What the tensor cores' levels copy, box by box. Level wgmma, which copies by itself, wants the same of pointers and strides. */
+struct copied {
+  struct fg_tensor a, b, a_scale, d;
+  bool has_factors, has_scale, has_d;
+};
+
+static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
+  enum { BLOCK_K = 128, SWIZZLE_BYTES = 128, STORED_ROWS = 64 };
+  int d_bytes = full->d.type == FG_FP32 ? 4 : 2;
+  return (struct copied){.a = {.name = "a",
+                               .data = full->a.data,
+                               .type = full->a.type,
+                               .matrices = 1,
+                               .rows = full->m,
+                               .cols = full->k,
+                               .ld = full->a.ld,
+                               .box_rows = plan->block_m,
+                               .box_cols = BLOCK_K,
+                               .swizzle_bytes = SWIZZLE_BYTES},
+                         .b = {.name = "b",
+                               .data = full->b.data,
+                               .type = full->b.type,
+                               .matrices = 1,
+                               .rows = full->n,
+                               .cols = full->k,
+                               .ld = full->b.ld,
+                               .box_rows = plan->block_n / plan->cluster,
+                               .box_cols = BLOCK_K,
+                               .swizzle_bytes = SWIZZLE_BYTES},
+                         .a_scale = {.name = "a",
+                                     .is_scale = true,
+                                     .data = full->a.scale,
+                                     .type = FG_FP32,
+                                     .matrices = 1,
+                                     .rows = (full->k + BLOCK_K - 1) / BLOCK_K,
+                                     .cols = full->m,
+                                     .ld = full->a.scale_ld,
+                                     .box_rows = 1,
+                                     .box_cols = plan->block_m},
+                         .d = {.name = "d",
+                               .data = full->d.data,
+                               .type = full->d.type,
+                               .matrices = 1,
+                               .rows = full->m,
+                               .cols = full->n,
+                               .ld = full->d.ld,
+                               .box_rows = STORED_ROWS,
+                               .box_cols = SWIZZLE_BYTES / d_bytes,
+                               .swizzle_bytes = SWIZZLE_BYTES},
+                         .has_factors = plan->level >= FG_WGMMA && full->k > 0,
+                         .has_scale = plan->level >= FG_TMA && full->k > 0,
+                         .has_d = plan->level == FG_CLUSTER};
+}
+
+static fg_status make_map(const struct fg_gpu_context *context, const struct fg_tensor *tensor, struct fg_tensor_map *to) {
   CUtensorMap map;
   TRY(fg_tensor_map(context->driver, tensor, &map));
   memcpy(to, &map, sizeof map);
   return FG_OK;
 }
 
-/* What the tensor cores' levels copy, box by box. Level wgmma, which copies by itself, wants the same of pointers and strides. */
 static fg_status make_maps(const struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan,
                            struct fg_args *args) {
-  enum { BLOCK_K = 128, SWIZZLE_BYTES = 128, STORED_ROWS = 64 };
-  struct fg_tensor a = {"a", full->a.data, full->a.type,  1,       full->m,      full->k,
-                        0,   full->a.ld,   plan->block_m, BLOCK_K, SWIZZLE_BYTES};
-  struct fg_tensor b = {"b",     full->b.data, full->b.type, 1, full->n, full->k, 0, full->b.ld, plan->block_n / plan->cluster,
-                        BLOCK_K, SWIZZLE_BYTES};
-  struct fg_tensor scale = {"a.scale", full->a.scale, FG_FP32, 1, (full->k + BLOCK_K - 1) / BLOCK_K, full->m, 0, full->a.scale_ld,
-                            1,         plan->block_m, 0};
-  struct fg_tensor d = {"d",
-                        full->d.data,
-                        full->d.type,
-                        1,
-                        full->m,
-                        full->n,
-                        0,
-                        full->d.ld,
-                        STORED_ROWS,
-                        SWIZZLE_BYTES / (full->d.type == FG_FP32 ? 4 : 2),
-                        SWIZZLE_BYTES};
-  if (full->k > 0) TRY(map_of(context, &a, &args->a_map));
-  if (full->k > 0) TRY(map_of(context, &b, &args->b_map));
-  if (full->k > 0 && plan->level >= FG_TMA) TRY(map_of(context, &scale, &args->a_scale_map));
-  return plan->level == FG_CLUSTER ? map_of(context, &d, &args->d_map) : FG_OK;
+  struct copied copied = copied_by(full, plan);
+  if (copied.has_factors) TRY(make_map(context, &copied.a, &args->a_map));
+  if (copied.has_factors) TRY(make_map(context, &copied.b, &args->b_map));
+  if (copied.has_scale) TRY(make_map(context, &copied.a_scale, &args->a_scale_map));
+  if (copied.has_d) TRY(make_map(context, &copied.d, &args->d_map));
+  return FG_OK;
 }
 
 static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan) {
   CUfunction function = NULL;
   struct fg_args args = args_of(full);
   TRY(check_pointers(context, full));
-  if (plan->level >= FG_WGMMA) TRY(make_maps(context, full, plan, &args));
+  TRY(make_maps(context, full, plan, &args));
   TRY(find_function(context, full, plan, &function));
   void *parameters[] = {&args};
   CUlaunchAttribute attributes[2] = {0};
@@ -336,15 +373,21 @@ static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, 
   return FG_OK;
 }
 
-/* What a level's kernel does not take, whatever the plan. */
+/* What a level's kernel does not take of operands. */
 static fg_status check_operands(const fg_problem *full, const fg_plan *plan) {
+  struct copied copied = copied_by(full, plan);
   if (plan->level >= FG_TMA && full->a.scale_layout != FG_ROWS_CONTIGUOUS)
     return fg_fail(FG_UNSUPPORTED, "a.scale_layout is %d; level %s copies scales whose rows are contiguous, layout %d",
                    (int)full->a.scale_layout, fg_kernel_name((int)plan->level), FG_ROWS_CONTIGUOUS);
   if (plan->level == FG_CLUSTER && (full->c.data || full->bias.data))
-    return fg_fail(FG_UNSUPPORTED, "%s.data is given; level cluster stores what it has multiplied and adds nothing",
-                   full->c.data ? "c" : "bias");
-  return FG_OK;
+    return fg_fail(FG_UNSUPPORTED,
+                   "%s.data is %p; level cluster stores what it has multiplied and adds nothing, so it must be NULL",
+                   full->c.data ? "c" : "bias", full->c.data ? full->c.data : full->bias.data);
+  if (plan->tiles == 0) return FG_OK;
+  if (copied.has_factors) TRY(fg_tensor_check(&copied.a));
+  if (copied.has_factors) TRY(fg_tensor_check(&copied.b));
+  if (copied.has_scale) TRY(fg_tensor_check(&copied.a_scale));
+  return copied.has_d ? fg_tensor_check(&copied.d) : FG_OK;
 }
 
 static fg_status plan_for(const struct fg_gpu_context *context, const fg_problem *full, fg_plan *plan) {

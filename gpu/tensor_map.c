@@ -28,36 +28,47 @@ static CUtensorMapSwizzle map_swizzle(int bytes) {
                        : CU_TENSOR_MAP_SWIZZLE_NONE;
 }
 
-static fg_status check_size(const char *name, const char *what, int64_t size) {
+static fg_status check_size(const struct fg_tensor *tensor, const char *what, int64_t size) {
   if (size < 1 || size > INT64_C(1) << 32)
-    return fg_fail(FG_UNSUPPORTED, "%s has %" PRId64 " %s; the copy engine takes from 1 to 2^32", name, size, what);
+    return fg_fail(FG_UNSUPPORTED, "%s%s has %" PRId64 " %s; the copy engine takes from 1 to 2^32", tensor->name,
+                   tensor->is_scale ? ".scale" : "", size, what);
   return FG_OK;
 }
 
-static fg_status check_stride(const char *name, const char *what, int64_t bytes) {
+static fg_status check_stride(const struct fg_tensor *tensor, const char *what, int64_t bytes) {
   if (bytes < 1 || bytes % GRAIN_BYTES != 0 || bytes >= INT64_C(1) << 40)
-    return fg_fail(FG_UNSUPPORTED, "%s.%s is %" PRId64 " bytes; the copy engine takes a multiple of %d below 2^40", name, what,
-                   bytes, GRAIN_BYTES);
+    return fg_fail(FG_UNSUPPORTED, "%s.%s%s is %" PRId64 " bytes; the copy engine takes a multiple of %d below 2^40",
+                   tensor->name, tensor->is_scale ? "scale_" : "", what, bytes, GRAIN_BYTES);
   return FG_OK;
+}
+
+/* In bytes. Between things of which there is one, whatever is legal. */
+static int64_t ld_of(const struct fg_tensor *tensor) {
+  int64_t element = bytes_of(tensor->type);
+  return tensor->rows == 1 ? (tensor->cols * element + GRAIN_BYTES - 1) / GRAIN_BYTES * GRAIN_BYTES : tensor->ld * element;
+}
+
+static int64_t stride_of(const struct fg_tensor *tensor) {
+  return tensor->matrices == 1 ? ld_of(tensor) : tensor->stride * bytes_of(tensor->type);
+}
+
+fg_status fg_tensor_check(const struct fg_tensor *tensor) {
+  if ((uintptr_t)tensor->data % GRAIN_BYTES != 0)
+    return fg_fail(FG_UNSUPPORTED, "%s.%s is %p; the copy engine takes a multiple of %d bytes", tensor->name,
+                   tensor->is_scale ? "scale" : "data", tensor->data, GRAIN_BYTES);
+  fg_status status = check_size(tensor, "columns", tensor->cols);
+  if (status == FG_OK) status = check_size(tensor, "rows", tensor->rows);
+  if (status == FG_OK) status = check_size(tensor, "matrices", tensor->matrices);
+  if (status == FG_OK) status = check_stride(tensor, "ld", ld_of(tensor));
+  if (status == FG_OK) status = check_stride(tensor, "stride", stride_of(tensor));
+  return status;
 }
 
 fg_status fg_tensor_map(const struct fg_driver *driver, const struct fg_tensor *tensor, CUtensorMap *map) {
-  int64_t element = bytes_of(tensor->type);
-  int64_t one_row = (tensor->cols * element + GRAIN_BYTES - 1) / GRAIN_BYTES * GRAIN_BYTES;
-  /* Between things of which there is one, whatever is legal. */
-  int64_t ld = tensor->rows == 1 ? one_row : tensor->ld * element;
-  int64_t stride = tensor->matrices == 1 ? ld : tensor->stride * element;
-  if ((uintptr_t)tensor->data % GRAIN_BYTES != 0)
-    return fg_fail(FG_UNSUPPORTED, "%s.data is %p; the copy engine takes a multiple of %d bytes", tensor->name, tensor->data,
-                   GRAIN_BYTES);
-  fg_status status = check_size(tensor->name, "columns", tensor->cols);
-  if (status == FG_OK) status = check_size(tensor->name, "rows", tensor->rows);
-  if (status == FG_OK) status = check_size(tensor->name, "matrices", tensor->matrices);
-  if (status == FG_OK) status = check_stride(tensor->name, "ld", ld);
-  if (status == FG_OK) status = check_stride(tensor->name, "stride", stride);
+  fg_status status = fg_tensor_check(tensor);
   if (status != FG_OK) return status;
   const cuuint64_t sizes[] = {(cuuint64_t)tensor->cols, (cuuint64_t)tensor->rows, (cuuint64_t)tensor->matrices};
-  const cuuint64_t strides[] = {(cuuint64_t)ld, (cuuint64_t)stride};
+  const cuuint64_t strides[] = {(cuuint64_t)ld_of(tensor), (cuuint64_t)stride_of(tensor)};
   const cuuint32_t box[] = {(cuuint32_t)tensor->box_cols, (cuuint32_t)tensor->box_rows, 1}, steps[] = {1, 1, 1};
   CUresult error = driver->cuTensorMapEncodeTiled(map, map_type(tensor->type), 3, (void *)(uintptr_t)tensor->data, sizes, strides,
                                                   box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, map_swizzle(tensor->swizzle_bytes),

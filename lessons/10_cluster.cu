@@ -17,7 +17,7 @@
 enum { CONSUMERS = BLOCK_M / 64, THREADS = (CONSUMERS + 1) * WARPGROUP };
 enum { PART = BLOCK_N / CLUSTER }; /* rows of B that a block fetches */
 #define PRODUCER_REGISTERS 32
-#define CONSUMER_REGISTERS (CONSUMERS == 3 ? 160 : 232)
+#define CONSUMER_REGISTERS 232
 
 struct shared {
   unsigned char a[STAGES][BLOCK_M][BLOCK_K], b[STAGES][BLOCK_N][BLOCK_K]; /* swizzled */

@@ -99,7 +99,7 @@ Test(host, levels_keep_to_their_contexts) {
   int count;
   const fg_level_info *levels = fg_levels(&count);
   for (int i = 0; i < count; i++) {
-    bool on_gpu = levels[i].level == FG_NAIVE || levels[i].level == FG_SHARED;
+    bool on_gpu = levels[i].level >= FG_NAIVE && levels[i].level <= FG_CLUSTER;
     cr_expect_eq(fg_can_run(context, levels[i].level), on_gpu ? FG_OK : FG_UNSUPPORTED, "%s", levels[i].name);
     cr_expect_eq(fg_can_run(cpu, levels[i].level), levels[i].level <= FG_HOPPER ? FG_OK : FG_UNSUPPORTED, "%s", levels[i].name);
   }
@@ -333,7 +333,7 @@ Test(host, a_log_has_every_plan_and_kernel) {
   cr_assert_not_null(plan, "%s", text);
   cr_expect(strstr(plan + 1, "plan: dense") != NULL, "%s", text);
   const char *kernel = strstr(text, "kernel: lessons/05_shared.cu for sm_90a, BLOCK_M=64 BLOCK_N=64 A_IS_E5M2=0 "
-                                    "B_IS_E5M2=0 KIND=0: loaded in ");
+                                    "B_IS_E5M2=0 KIND=0 SHARED_BYTES=19456: loaded in ");
   cr_assert_not_null(kernel, "%s", text);
   cr_expect_null(strstr(kernel + 1, "kernel: "), "loaded once: %s", text);
   setenv("FG_LOG", "/nowhere/log", 1);
