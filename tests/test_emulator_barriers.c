@@ -563,28 +563,39 @@ Test(emulator_barriers, an_mbarrier_is_initialised_before_its_use) {
   cr_expect(unordered && unordered + found(early_use, (struct shape){64, 1}, "where none has been initialised") == SEEDS);
 }
 
-/* The fence for ordinary stores does for one's own block, as NVIDIA's programming guide has it. A fence after the barrier does not. */
+/* The fence for ordinary stores does for one's own block, as NVIDIA's programming guide has it. A fence after the
+ * barrier, or another thread's, does not. */
 static void fences(void) {
   if (thread() == 0) {
     emu_call_mbarrier_init(barrier(0), 1);
-    if (!is_wrong && variant == 2) emu_call_fence_mbarrier_init();
+    if (!is_wrong && variant >= 2) emu_call_fence_mbarrier_init();
     if (variant < 2) emu_call_fence_proxy_async();
   }
+  if (thread() == 1 && is_wrong && variant == 3) emu_call_fence_mbarrier_init();
   meet_all();
   if (thread() == 0 && is_wrong && variant == 2) emu_call_fence_mbarrier_init();
   emu_call_sync_warp(1u << lane());
   if (variant == 0 && thread() == 0) emu_mbarrier_slot(emu_self()->block->cluster->blocks[is_wrong], 0, emu_self(), true);
   if (variant == 1 && thread() == 0) emu_call_mbarrier_arrive_cluster(barrier(0), is_wrong ? 1 - rank() : rank());
-  if (variant == 2 && thread() == 32) pass_time(2000), emu_mbarrier_slot(emu_self()->block, 0, emu_self(), true);
+  if (variant >= 2 && thread() == 32) pass_time(2000), emu_mbarrier_slot(emu_self()->block, 0, emu_self(), true);
   meet_all();
 }
 Test(emulator_barriers, each_user_wants_its_fence) {
   static const char *const words[] = {"for the cluster's other blocks to see it", "for the cluster's other blocks to see it",
-                                      "for the copy engine to see it"};
+                                      "for the copy engine to see it", "for the copy engine to see it"};
   variant = 0;
   goes_through(fences, (struct shape){32, 1});
   is_found(fences, (struct shape){32, 2}, words[0]);
-  for (variant = 1; variant < 3; variant++) tells_apart(fences, (struct shape){64, 2}, words[variant]);
+  for (variant = 1; variant < 4; variant++) tells_apart(fences, (struct shape){64, 2}, words[variant]);
+}
+
+static void looks_inside(void) {
+  if (thread()) return;
+  emu_call_mbarrier_init(barrier(0), 1);
+  emu_call_access(barrier(is_wrong ? 0 : 1), 8, true);
+}
+Test(emulator_barriers, an_mbarrier_is_no_number) {
+  tells_apart(looks_inside, (struct shape){32, 1}, "which is of the mbarrier initialised");
 }
 
 static void wrong_initialisation(void) {
@@ -650,7 +661,12 @@ static void bytes_land(void) {
       if (phase % 2 == 0) copy(0, 1000);
     }
     if (thread() == 33) emu_call_mbarrier_arrive(barrier(0), 0, false);
+    const struct emu_thread *self = emu_self();
+    unsigned actor = emu_actor_of_mbarrier(self->block, 0);
+    uint32_t epoch = phase + 1;
+    HOLDS(self->clock.at[actor] < epoch);
     emu_call_mbarrier_wait(barrier(0), phase % 2, false);
+    HOLDS(self->clock.at[actor] == epoch && emu_mbarrier_epoch(self->block, 0) == epoch + 1);
     emu_call_sync_threads();
   }
 }
