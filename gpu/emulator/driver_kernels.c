@@ -66,7 +66,6 @@ CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *j
   BEGIN(INITIALISED);
   (void)jit_options, (void)jit_values, (void)options, (void)values;
   REFUSE_IF(!code || jit_count || count, CUDA_ERROR_INVALID_VALUE);
-  REFUSE_WHILE_CAPTURING;
   CUlibrary made = driver_make(LIBRARY, sizeof *made, -1);
   REFUSE_IF(!made, CUDA_ERROR_OUT_OF_MEMORY);
   char why[256] = "device kernel image is invalid";
@@ -112,7 +111,6 @@ bool driver_runs_on(const struct CUkern_st *kernel, int device) {
 CUresult cuKernelGetFunction(CUfunction *function, CUkernel kernel) {
   BEGIN(CURRENT);
   REFUSE_IF(!driver_is_kernel(kernel), CUDA_ERROR_INVALID_HANDLE);
-  REFUSE_WHILE_CAPTURING;
   REFUSE_IF(!driver_runs_on(kernel, driver_current()->device), CUDA_ERROR_NO_BINARY_FOR_GPU);
   *function = &kernel->function[driver_current()->device];
   END;
