@@ -28,4 +28,8 @@ if(TARGET test_lessons)
     add_dependencies(test_lessons report)
     target_compile_definitions(test_lessons PRIVATE FG_REPORT="$<TARGET_FILE:report>")
   endif()
+  if(FG_WITH_CUDA) # to run exercises on the emulator
+    add_dependencies(test_lessons finegemm_program finegemm_emulator)
+    target_compile_definitions(test_lessons PRIVATE FINEGEMM_PROGRAM="$<TARGET_FILE:finegemm_program>")
+  endif()
 endif()
