@@ -35,7 +35,7 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
   for (unsigned number = blockIdx.x; find_tile(args, number, &tile); number += gridDim.x)
     for (int block = 0; block < blocks_of(args.k); block++, advance(&at)) {
       struct mbarrier *full = &shared.full[at.stage];
-      mbarrier_wait(&shared.empty[at.stage], at.parity ^ 1);
+      mbarrier_wait_cluster(&shared.empty[at.stage], at.parity ^ 1);
       mbarrier_arrive_expect_tx(full, sizeof shared.a[0] + sizeof shared.b[0] + sizeof shared.a_scale[0]);
       tma_load(shared.a[at.stage], &args.a_map, full, block * BLOCK_K, tile.row, 0);
       tma_load_multicast(shared.b[at.stage] + rank * PART, &args.b_map, full, block * BLOCK_K, tile.col + rank * PART, 0,
