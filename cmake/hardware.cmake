@@ -28,4 +28,11 @@ if(FG_WITH_CUDA)
   target_include_directories(plant_defects SYSTEM PRIVATE ${FG_CUDA_HEADERS})
   target_compile_definitions(plant_defects PRIVATE FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_link_libraries(plant_defects PRIVATE fg_options finegemm_static)
+  add_dependencies(plant_defects finegemm_emulator)
+  add_custom_target(
+    defects # writes docs/emulator.md's table of them
+    COMMAND ${CMAKE_COMMAND} -E env FG_DEVICE=emulator ${CMAKE_COMMAND}
+            "-DPROGRAM=$<TARGET_FILE:plant_defects>;--table;${PROJECT_SOURCE_DIR}/tests/golden/defects.txt"
+            -DPAGE=${PROJECT_SOURCE_DIR}/docs/emulator -DMARKDOWN=1 -P ${PROJECT_SOURCE_DIR}/cmake/page.cmake
+    VERBATIM)
 endif()

@@ -221,15 +221,38 @@ struct defect_trial defect_try(const struct defect *defect) {
       }
     } else {
       if (!trial.found && !trial.elsewhere) memcpy(trial.sentence, run.sentence, sizeof trial.sentence);
-      if (getenv("FG_DEFECTS_VERBOSE")) printf("  seed %d, otherwise: %s\n", seed, run.sentence);
       trial.elsewhere++;
     }
   }
   return trial;
 }
 
-/* "tests/kernels/ring.cu(41): kernel ring, block 0, warp 0, thread 0: nobody ..." from "nobody" on. */
+/* One word of the sentence, or how it is put for a table. */
+static const char *put_word(const char *word, size_t length, char *text, size_t bytes) {
+  static const char folder[] = "tests/kernels/";
+  if (length > strlen(folder) && strncmp(word, folder, strlen(folder)) == 0)
+    word += strlen(folder), length -= strlen(folder);
+  else if (strncmp(word, "0x7", 3) == 0) /* an address, never the same */
+    word = "0x7...", length = strlen(word);
+  snprintf(text, bytes, "%.*s", (int)length, word);
+  return text;
+}
+
+/* "ring.cu(41): nobody can ever go on; ..." of "tests/kernels/ring.cu(41): kernel ring, block 0, warp 0, thread 0: nobody ..." */
 void defect_shorten(const char *sentence, char *text, size_t bytes) {
-  const char *thread = strstr(sentence, ", thread "), *at = thread ? strstr(thread, ": ") : NULL;
-  snprintf(text, bytes, "%s", at ? at + 2 : sentence);
+  const char *place = strstr(sentence, ": kernel "), *thread = place ? strstr(place, ", thread ") : NULL, *at = sentence;
+  const char *rest = thread ? strstr(thread, ": ") : NULL;
+  text[0] = '\0';
+  for (size_t length; *at; at += length + (at[length] == ' ')) {
+    char word[256];
+    size_t used = strlen(text);
+    if (rest && at == place + 2) at = rest + 2;
+    length = strcspn(at, " ");
+    put_word(at, length, word, sizeof word);
+    if (used + strlen(word) + strlen(" ...") + 1 > bytes) {
+      snprintf(text + used, bytes - used, "...");
+      return;
+    }
+    snprintf(text + used, bytes - used, "%s%s", word, at[length] ? " " : "");
+  }
 }

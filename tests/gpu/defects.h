@@ -71,7 +71,7 @@ struct defect_trial {
   char sentence[2048];   /* the first that was found, or else any */
 };
 struct defect_trial defect_try(const struct defect *defect);
-/* The sentence without its place and thread, not too long for a table. */
+/* The sentence for a table: without the kernel's folder, name and thread, and as much of it as there is room for. */
 void defect_shorten(const char *sentence, char *text, size_t bytes);
 
 #endif
