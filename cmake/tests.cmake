@@ -88,14 +88,14 @@ foreach(name test_gpu test_stand_in)
   endif()
 endforeach()
 if(TARGET test_gpu) # what takes no more than seconds there
-  add_test(NAME test_gpu_emulated COMMAND ${CMAKE_COMMAND} -E env FG_DEVICE=emulator FG_REQUIRE_GPU=1 FG_GPU_CASES=8 $<TARGET_FILE:test_gpu>
+  add_test(NAME test_gpu_emulated COMMAND ${CMAKE_COMMAND} -E env FG_DEVICE=emulator FG_REQUIRE_GPU=1 FG_GPU_CASES=5 $<TARGET_FILE:test_gpu>
            "--filter=gpu/@(keeps_*|groups_*|indices_*|contexts_*|memory_of_*|memory_says_*)")
 endif()
 if(TARGET test_rungs)
   target_sources(test_rungs PRIVATE tests/gpu/gpu_memory.c)
   target_include_directories(test_rungs PRIVATE tests/gpu)
   add_dependencies(test_rungs finegemm_emulator)
-  add_test(NAME test_rungs_emulated COMMAND ${CMAKE_COMMAND} -E env FG_DEVICE=emulator FG_REQUIRE_GPU=1 FG_GPU_CASES=8 $<TARGET_FILE:test_rungs>)
+  add_test(NAME test_rungs_emulated COMMAND ${CMAKE_COMMAND} -E env FG_DEVICE=emulator FG_REQUIRE_GPU=1 FG_GPU_CASES=4 $<TARGET_FILE:test_rungs>)
 endif()
 if(TARGET test_vocabulary)
   target_sources(test_vocabulary PRIVATE tests/gpu/small_kernels.c)

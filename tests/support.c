@@ -306,9 +306,10 @@ int cases_failed(void) { return failures; }
 static int64_t up(int64_t x, int64_t align) { return (x + align - 1) / align * align; }
 static int64_t ceil128(int64_t x) { return up(x, 128) / 128; }
 
-/* `ld` and `stride` of `matrices` matrices [rows, cols], in *given for the call and in *full as numbers; returns the extent. */
+/* `ld` and `stride` of `matrices` matrices [rows, cols], in *given for the call and in *full as numbers; returns the extent. Every ld is
+ * a multiple of `grain`. */
 static int64_t lay_out(const struct spec *spec, uint64_t *state, int64_t matrices, int64_t rows, int64_t cols, int64_t packed_ld,
-                       int64_t *given_ld, int64_t *given_stride, int64_t *full_ld, int64_t *full_stride) {
+                       int64_t grain, int64_t *given_ld, int64_t *given_stride, int64_t *full_ld, int64_t *full_stride) {
   static const int64_t nonsense[] = {0, 1, -1, 3, INT64_MAX, INT64_MIN};
   *given_ld = *given_stride = 0;
   *full_ld = packed_ld;
@@ -342,11 +343,23 @@ static int64_t lay_out(const struct spec *spec, uint64_t *state, int64_t matrice
     *given_ld = *full_ld;
     *given_stride = *full_stride;
   }
+  if (*full_ld % grain != 0) {
+    *full_ld = up(*full_ld, grain);
+    *full_stride = rows * *full_ld;
+    if (rows != 1) *given_ld = *full_ld;
+    if (matrices != 1) *given_stride = *full_stride;
+  }
   return matrices && rows && cols ? (matrices - 1) * *full_stride + (rows - 1) * *full_ld + cols : 0;
 }
 
-static struct region new_region(const struct spec *spec, fg_type type, int64_t elements) {
-  struct region region = region_make((size_t)elements * bytes_of(type), spec->at_end);
+enum { COPIED_BYTES = 16 };
+
+/* Of elements, if the array is among what is copied. */
+static int64_t grain_of(bool is_copied, fg_type type) { return is_copied ? COPIED_BYTES / (int64_t)bytes_of(type) : 1; }
+
+/* It holds as many elements, and what the next multiple of `grain` lacks. */
+static struct region new_region(const struct spec *spec, fg_type type, int64_t grain, int64_t elements) {
+  struct region region = region_make((size_t)up(elements, grain) * bytes_of(type), spec->at_end);
   fill_with_poison(&region, type);
   return region;
 }
@@ -365,19 +378,22 @@ static int64_t scale_index(const fg_operand *full, int64_t matrix, int64_t row, 
 static void make_factor(struct problem *problem, uint64_t *state, fg_operand *given, fg_operand *full, struct region *data,
                         struct region *scales, int64_t matrices, int64_t rows) {
   const struct spec *spec = &problem->spec;
-  int64_t elements = lay_out(spec, state, matrices, rows, spec->k, spec->k, &given->ld, &given->stride, &full->ld, &full->stride);
-  *data = new_region(spec, full->type, elements);
+  int64_t grain = grain_of(spec->copied >= COPIES_FACTORS, full->type);
+  int64_t elements =
+      lay_out(spec, state, matrices, rows, spec->k, spec->k, grain, &given->ld, &given->stride, &full->ld, &full->stride);
+  *data = new_region(spec, full->type, grain, elements);
   given->data = full->data = data->data;
   int64_t scale_rows = rows ? scale_row(full->scaling, rows - 1) + 1 : 0;
   int64_t default_ld = full->scaling == FG_TENSOR ? spec->k > 0 : ceil128(spec->k), blocks = default_ld;
   if (spec->kind == FG_GROUPED_K) blocks = full->scaling == FG_TENSOR ? problem->blocks > 0 : problem->blocks;
+  grain = grain_of(spec->copied >= COPIES_SCALES && full == &problem->full.a, FG_FP32);
   if (full->scale_layout == FG_BLOCKS_CONTIGUOUS || full->scaling == FG_TENSOR)
-    elements = lay_out(spec, state, matrices, scale_rows, blocks, default_ld, &given->scale_ld, &given->scale_stride,
+    elements = lay_out(spec, state, matrices, scale_rows, blocks, default_ld, grain, &given->scale_ld, &given->scale_stride,
                        &full->scale_ld, &full->scale_stride);
   else
-    elements = lay_out(spec, state, matrices, blocks, scale_rows, up(scale_rows, 4), &given->scale_ld, &given->scale_stride,
-                       &full->scale_ld, &full->scale_stride);
-  *scales = new_region(spec, FG_FP32, elements);
+    elements = lay_out(spec, state, matrices, blocks, scale_rows, up(scale_rows, 4), grain, &given->scale_ld,
+                       &given->scale_stride, &full->scale_ld, &full->scale_stride);
+  *scales = new_region(spec, FG_FP32, grain, elements);
   given->scale = full->scale = (float *)scales->data;
 }
 
@@ -599,24 +615,25 @@ struct problem *problem_make(const struct spec *spec) {
   make_factor(problem, &state, &call->a, &full->a, &problem->a, &problem->a_scale, a_matrices, spec->m);
   make_factor(problem, &state, &call->b, &full->b, &problem->b, &problem->b_scale, b_matrices, spec->n);
 
-  int64_t elements =
-      lay_out(spec, &state, d_matrices, spec->m, spec->n, spec->n, &call->d.ld, &call->d.stride, &full->d.ld, &full->d.stride);
-  problem->d = new_region(spec, spec->d_type, elements);
+  int64_t grain = grain_of(spec->copied >= COPIES_D, spec->d_type);
+  int64_t elements = lay_out(spec, &state, d_matrices, spec->m, spec->n, spec->n, grain, &call->d.ld, &call->d.stride,
+                             &full->d.ld, &full->d.stride);
+  problem->d = new_region(spec, spec->d_type, grain, elements);
   call->d.data = full->d.data = problem->d.data;
   if (spec->c == C_IS_D) {
     call->c.data = full->c.data = problem->d.data;
     call->c.ld = call->d.ld, call->c.stride = call->d.stride;
     full->c.ld = full->d.ld, full->c.stride = full->d.stride;
   } else if (spec->c == SEPARATE_C) {
-    elements =
-        lay_out(spec, &state, d_matrices, spec->m, spec->n, spec->n, &call->c.ld, &call->c.stride, &full->c.ld, &full->c.stride);
-    problem->c = new_region(spec, spec->c_type, elements);
+    elements = lay_out(spec, &state, d_matrices, spec->m, spec->n, spec->n, 1, &call->c.ld, &call->c.stride, &full->c.ld,
+                       &full->c.stride);
+    problem->c = new_region(spec, spec->c_type, 1, elements);
     call->c.data = full->c.data = problem->c.data;
   }
   if (spec->bias) {
-    elements = lay_out(spec, &state, spec->groups, 1, spec->n, spec->n, &call->bias.ld, &call->bias.stride, &full->bias.ld,
+    elements = lay_out(spec, &state, spec->groups, 1, spec->n, spec->n, 1, &call->bias.ld, &call->bias.stride, &full->bias.ld,
                        &full->bias.stride);
-    problem->bias = new_region(spec, spec->bias_type, elements);
+    problem->bias = new_region(spec, spec->bias_type, 1, elements);
     call->bias.data = full->bias.data = problem->bias.data;
   }
   if (spec->kind == FG_MASKED) call->expected_m = random_below(&state, spec->m + 5);

@@ -56,6 +56,10 @@ unsigned char random_code(enum values values, fg_type type, uint64_t *state);
 
 enum where_c { NO_C, SEPARATE_C, C_IS_D };
 
+/* What begins at a multiple of 16 bytes and has such a leading dimension, as a GPU's copy engine wants it: A and B, then A's scales too,
+ * then D too. Nothing: as types ask and no more. */
+enum copied { COPIES_NOTHING, COPIES_FACTORS, COPIES_SCALES, COPIES_D };
+
 /* Everything that is chosen about a problem, defaults filled in. */
 struct spec {
   uint64_t seed;
@@ -73,6 +77,7 @@ struct spec {
   bool at_end;   /* see region_make() */
   enum values values;
   int split_k; /* for the level hopper */
+  enum copied copied;
 };
 
 struct spec spec_random(uint64_t seed);

@@ -25,24 +25,10 @@ static const struct {
 enum { LEVELS = sizeof levels / sizeof *levels };
 enum { ARENA_BYTES = 128 << 20, SMALL_ARENA_BYTES = 4 << 20 };
 
-static uint64_t cases(uint64_t count) {
-  const char *chosen = getenv("FG_GPU_CASES");
-  uint64_t most = chosen ? strtoull(chosen, NULL, 10) : count;
-  return most < count ? most : count;
-}
-
 static fg_context *cpu_context(void) {
   fg_context *context;
   cr_assert_eq(fg_context_create(&context, &(fg_context_options){.threads = 1}), FG_OK);
   return context;
-}
-
-/* Runs a call whose arrays are in `memory`, and brings D back. */
-static bool run(struct gpu_memory *memory, struct problem *problem, const fg_problem *call, const char *what) {
-  fg_status status = fg_gemm(memory->context, call);
-  if (status != FG_OK) case_failed(problem, "%s: %s, %s", what, fg_status_name(status), fg_message());
-  if (status == FG_OK) gpu_wait((CUstream)call->stream);
-  return gpu_fetch(memory, problem, what) && status == FG_OK;
 }
 
 /* --- The definition */
@@ -100,7 +86,7 @@ static int64_t check_problem(struct gpu_memory *memory, fg_context *cpu, const s
       vary(&call, &plan, streams, &state);
       snprintf(name, sizeof name, "%s %s", levels[i].name, placement == AT_THE_EDGE ? "at the edge" : "between guards");
       truth.name = name;
-      if (!run(memory, problem, &call, name)) continue;
+      if (!gpu_run(memory, problem, &call, name)) continue;
       d_equals(problem, expected, name);
       for_each_element(problem, check_bound, &truth);
     }
@@ -115,7 +101,7 @@ static void check_seeds(uint64_t first, uint64_t count) {
   struct gpu_memory *memory = gpu_memory_make(context, ARENA_BYTES);
   struct gpu_streams streams = gpu_streams_make();
   int64_t problems = 0, calls = 0;
-  for (uint64_t seed = first; walk_on(&seed, first, cases(count)) && cases_failed() < 20; seed++, problems++) {
+  for (uint64_t seed = first; walk_on(&seed, first, gpu_cases(count)) && cases_failed() < 20; seed++, problems++) {
     struct spec spec = spec_random(seed);
     struct problem *problem = problem_make(&spec);
     calls += check_problem(memory, cpu, &streams, problem);
@@ -184,7 +170,7 @@ static void try_tiles(struct gpu_memory *memory, fg_level level, const char *nam
     cr_expect_eq(fg_prepare(memory->context, &problem), FG_OK, "%s", fg_message());
   }
   for (int t = 0; t < count && cases_failed() < 20; t++)
-    for (uint64_t i = 0; i < cases(EACH); i++) {
+    for (uint64_t i = 0; i < gpu_cases(EACH); i++) {
       struct spec spec = spec_for_tile(70000 + (uint64_t)t * EACH + i, t);
       struct problem *problem = problem_make(&spec);
       unsigned char *expected = defined_bytes(problem, FAMILY_FP32);
@@ -193,11 +179,11 @@ static void try_tiles(struct gpu_memory *memory, fg_level level, const char *nam
       snprintf(what, sizeof what, "%s with tiles %dx%d", name, tiles[t].block_m, tiles[t].block_n);
       call.level = level;
       call.plan = &tiles[t];
-      if (run(memory, problem, &call, what)) d_equals(problem, expected, what);
+      if (gpu_run(memory, problem, &call, what)) d_equals(problem, expected, what);
       free(expected);
       problem_free(problem);
     }
-  printf("%s: %d sizes of tiles, %d problems each\n", name, count, (int)cases(EACH));
+  printf("%s: %d sizes of tiles, %d problems each\n", name, count, (int)gpu_cases(EACH));
 }
 
 Test(gpu, tiles_do_not_show) {
@@ -292,7 +278,7 @@ Test(gpu, groups_out_of_range_are_cut) {
   fg_context *context = gpu_context(), *cpu = cpu_context();
   struct gpu_memory *memory = gpu_memory_make(context, ARENA_BYTES);
   int calls = 0;
-  for (uint64_t seed = 80000; walk_on(&seed, 80000, cases(800)) && cases_failed() < 20; seed++) {
+  for (uint64_t seed = 80000; walk_on(&seed, 80000, gpu_cases(800)) && cases_failed() < 20; seed++) {
     struct spec spec = spec_random(seed);
     if (spec.kind == FG_DENSE || spec.kind == FG_BATCHED) continue;
     /* Ranges of K may come to more columns of scales than there are, which no rule can cut. */
@@ -316,7 +302,7 @@ Test(gpu, groups_out_of_range_are_cut) {
     for (int at = 0; at < 2 * LEVELS; at++) {
       fg_problem call = gpu_place(memory, problem, at / LEVELS ? AT_THE_EDGE : BETWEEN_GUARDS);
       call.level = levels[at % LEVELS].level;
-      if (run(memory, problem, &call, levels[at % LEVELS].name)) d_equals(problem, expected, levels[at % LEVELS].name);
+      if (gpu_run(memory, problem, &call, levels[at % LEVELS].name)) d_equals(problem, expected, levels[at % LEVELS].name);
       calls++;
     }
     free(expected);
@@ -561,7 +547,7 @@ static struct spec busy_spec(void) {
 /* 1,000 repeats in 8 streams at once, into 1,000 results. */
 Test(gpu, repeats_are_bitwise_equal) {
   enum { AT_ONCE = 8 };
-  const int repeats = (int)cases(1000);
+  const int repeats = (int)gpu_cases(1000);
   fg_context *context = gpu_context();
   struct gpu_memory *memory = gpu_memory_make(context, SMALL_ARENA_BYTES);
   struct spec spec = busy_spec();
@@ -628,7 +614,7 @@ static void *work(void *argument) {
       fg_problem call = gpu_place(worker->memory, worker->problem, BETWEEN_GUARDS);
       call.level = levels[i].level;
       call.stream = (struct CUstream_st *)stream;
-      worker->right = worker->right && run(worker->memory, worker->problem, &call, levels[i].name) &&
+      worker->right = worker->right && gpu_run(worker->memory, worker->problem, &call, levels[i].name) &&
                       d_equals(worker->problem, worker->expected, levels[i].name);
     }
   gpu_enter(0);
@@ -656,7 +642,7 @@ Test(gpu, sixty_four_threads_share_a_context) {
                                  .problem = problem,
                                  .expected = defined_bytes(problem, FAMILY_FP32),
                                  .memory = gpu_memory_make(context, SMALL_ARENA_BYTES),
-                                 .rounds = (int)cases(10)};
+                                 .rounds = (int)gpu_cases(10)};
   }
   for (int t = 0; t < THREADS; t++) cr_assert_eq(pthread_create(&workers[t].thread, NULL, work, &workers[t]), 0);
   for (int t = 0; t < THREADS; t++) pthread_join(workers[t].thread, NULL);
@@ -672,39 +658,6 @@ Test(gpu, sixty_four_threads_share_a_context) {
 
 /* --- Graphs */
 
-static void begin_capture(CUstream stream, CUstreamCaptureMode mode) {
-  gpu_enter(0);
-  GPU_MUST(fg_driver()->cuStreamBeginCapture(stream, mode));
-  gpu_leave();
-}
-
-static CUgraphExec end_capture(CUstream stream) {
-  CUgraph graph;
-  CUgraphExec executable;
-  gpu_enter(0);
-  GPU_MUST(fg_driver()->cuStreamEndCapture(stream, &graph));
-  GPU_MUST(fg_driver()->cuGraphInstantiate(&executable, graph, 0));
-  GPU_MUST(fg_driver()->cuGraphDestroy(graph));
-  gpu_leave();
-  return executable;
-}
-
-static void replay(CUgraphExec executable, CUstream stream) {
-  gpu_enter(0);
-  GPU_MUST(fg_driver()->cuGraphLaunch(executable, stream));
-  GPU_MUST(fg_driver()->cuStreamSynchronize(stream));
-  gpu_leave();
-}
-
-static void drop(CUgraphExec executable) {
-  gpu_enter(0);
-  GPU_MUST(fg_driver()->cuGraphExecDestroy(executable));
-  gpu_leave();
-}
-
-static const CUstreamCaptureMode capture_modes[] = {CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL,
-                                                    CU_STREAM_CAPTURE_MODE_RELAXED};
-
 /* Captured once, a call runs on whatever is in its memory when the graph is launched: on another problem of the same shape. */
 Test(gpu, a_prepared_call_can_be_captured) {
   fg_context *context = gpu_context();
@@ -718,9 +671,9 @@ Test(gpu, a_prepared_call_can_be_captured) {
     call.level = levels[at % LEVELS].level;
     call.stream = (struct CUstream_st *)stream;
     cr_assert_eq(fg_prepare(context, &call), FG_OK, "%s", fg_message());
-    begin_capture(stream, capture_modes[at / LEVELS]);
+    gpu_begin_capture(stream, gpu_capture_modes[at / LEVELS]);
     cr_assert_eq(fg_gemm(context, &call), FG_OK, "%s", fg_message());
-    CUgraphExec graph = end_capture(stream);
+    CUgraphExec graph = gpu_end_capture(stream);
     cr_assert(gpu_fetch(memory, problem, "before the graph's launch") && d_untouched(problem, "a captured call"));
     for (int time = 0; time < 3; time++) {
       problem_free(problem);
@@ -728,11 +681,11 @@ Test(gpu, a_prepared_call_can_be_captured) {
       problem = problem_make(&spec);
       unsigned char *expected = defined_bytes(problem, FAMILY_FP32);
       cr_assert_eq(gpu_place(memory, problem, BETWEEN_GUARDS).d.data, call.d.data, "the layout follows from the shape");
-      replay(graph, stream);
+      gpu_replay(graph, stream);
       cr_assert(gpu_fetch(memory, problem, "the graph") && d_equals(problem, expected, "the graph"));
       free(expected);
     }
-    drop(graph);
+    gpu_drop(graph);
     problem_free(problem);
   }
   gpu_streams_free(&streams);
@@ -754,18 +707,18 @@ Test(gpu, an_unprepared_call_leaves_a_capture_valid) {
     ready.stream = unready.stream = (struct CUstream_st *)stream;
     unready.plan = &(const fg_plan){.block_m = 16 + 16 * at, .block_n = 32};
     cr_assert_eq(fg_prepare(context, &ready), FG_OK, "%s", fg_message());
-    begin_capture(stream, capture_modes[at]);
+    gpu_begin_capture(stream, gpu_capture_modes[at]);
     cr_assert_eq(fg_gemm(context, &unready), FG_NOT_PREPARED, "%s", fg_message());
     cr_assert(strstr(fg_message(), "fg_prepare()") && strstr(fg_message(), "stream"), "%s", fg_message());
     cr_assert_eq(fg_gemm(context, &ready), FG_OK, "%s", fg_message());
-    CUgraphExec graph = end_capture(stream);
-    replay(graph, stream);
+    CUgraphExec graph = gpu_end_capture(stream);
+    gpu_replay(graph, stream);
     cr_assert(gpu_fetch(memory, problem, "the graph") && d_equals(problem, expected, "the graph"));
-    drop(graph);
+    gpu_drop(graph);
     cr_assert_eq(fg_prepare(context, &unready), FG_OK, "%s", fg_message());
     unready = gpu_place(memory, problem, BETWEEN_GUARDS);
     unready.stream = (struct CUstream_st *)stream;
-    cr_assert(run(memory, problem, &unready, "after the capture") && d_equals(problem, expected, "after the capture"));
+    cr_assert(gpu_run(memory, problem, &unready, "after the capture") && d_equals(problem, expected, "after the capture"));
   }
   free(expected);
   problem_free(problem);
@@ -788,17 +741,17 @@ Test(gpu, loading_a_kernel_leaves_another_streams_capture_valid) {
     other.stream = (struct CUstream_st *)streams.at[4];
     other.plan = &(const fg_plan){.block_m = 16 + 16 * at, .block_n = 48};
     cr_assert_eq(fg_prepare(context, &ready), FG_OK, "%s", fg_message());
-    begin_capture(streams.at[3], capture_modes[at]);
+    gpu_begin_capture(streams.at[3], gpu_capture_modes[at]);
     fg_status status = fg_gemm(context, &other);
-    cr_expect_eq(status, FG_OK, "in mode %d: %s", (int)capture_modes[at], fg_message());
+    cr_expect_eq(status, FG_OK, "in mode %d: %s", (int)gpu_capture_modes[at], fg_message());
     cr_assert_eq(fg_gemm(context, &ready), FG_OK, "%s", fg_message());
-    CUgraphExec graph = end_capture(streams.at[3]);
+    CUgraphExec graph = gpu_end_capture(streams.at[3]);
     gpu_wait(streams.at[4]);
     cr_expect(gpu_fetch(memory, problem, "another stream") && d_equals(problem, expected, "another stream"));
     gpu_place(memory, problem, BETWEEN_GUARDS);
-    replay(graph, streams.at[3]);
+    gpu_replay(graph, streams.at[3]);
     cr_expect(gpu_fetch(memory, problem, "the graph") && d_equals(problem, expected, "the graph"));
-    drop(graph);
+    gpu_drop(graph);
   }
   free(expected);
   problem_free(problem);
@@ -964,7 +917,7 @@ Test(gpu, memory_and_work_of_two_devices) {
   GPU_MUST(fg_driver()->cuStreamDestroy(stream));
   gpu_leave();
   here = gpu_place(memory, problem, BETWEEN_GUARDS);
-  cr_expect(run(memory, problem, &here, "afterwards") && d_equals(problem, expected, "afterwards"));
+  cr_expect(gpu_run(memory, problem, &here, "afterwards") && d_equals(problem, expected, "afterwards"));
   free(expected);
   problem_free(problem);
   gpu_memory_free(memory);
@@ -1102,7 +1055,7 @@ Test(gpu, a_stream_of_another_context_is_refused) {
     cr_expect(strncmp(fg_message(), "cu", 2) == 0 && strstr(fg_message(), "CUDA_ERROR_"), "%s", fg_message());
     cr_expect(gpu_fetch(memory, problem, "a refused call") && d_untouched(problem, "a refused call"));
     call.stream = NULL;
-    cr_expect(run(memory, problem, &call, "afterwards") && d_equals(problem, expected, "afterwards"));
+    cr_expect(gpu_run(memory, problem, &call, "afterwards") && d_equals(problem, expected, "afterwards"));
     call = gpu_place(memory, problem, BETWEEN_GUARDS);
   }
   free(expected);
@@ -1128,10 +1081,10 @@ Test(gpu, contexts_come_and_go) {
   fg_problem call = gpu_place(memory, problem, BETWEEN_GUARDS);
   cr_assert_eq(fg_prepare(first, &call), FG_OK);
   call.stream = (struct CUstream_st *)streams.at[3];
-  begin_capture(streams.at[3], CU_STREAM_CAPTURE_MODE_RELAXED);
+  gpu_begin_capture(streams.at[3], CU_STREAM_CAPTURE_MODE_RELAXED);
   cr_expect_eq(fg_gemm(second, &call), FG_NOT_PREPARED);
   cr_expect_eq(fg_gemm(first, &call), FG_OK, "%s", fg_message());
-  drop(end_capture(streams.at[3]));
+  gpu_drop(gpu_end_capture(streams.at[3]));
   cr_expect_eq(fg_gemm(second, &call), FG_OK, "%s", fg_message());
   gpu_wait(streams.at[3]);
   cr_expect(gpu_fetch(memory, problem, "two contexts") && d_equals(problem, expected, "two contexts"));
@@ -1144,7 +1097,7 @@ Test(gpu, contexts_come_and_go) {
     for (int i = 0; i < LEVELS; i++) {
       call = gpu_place(memory, problem, BETWEEN_GUARDS);
       call.level = levels[i].level;
-      cr_expect(run(memory, problem, &call, "again") && d_equals(problem, expected, "again"));
+      cr_expect(gpu_run(memory, problem, &call, "again") && d_equals(problem, expected, "again"));
     }
     gpu_memory_free(memory);
     fg_context_destroy(second);
@@ -1224,7 +1177,7 @@ static int use_gpu(void) {
   for (int i = 0; i < LEVELS; i++) {
     fg_problem call = gpu_place(memory, problem, BETWEEN_GUARDS);
     call.level = levels[i].level;
-    RETURN_UNLESS(run(memory, problem, &call, "child") && d_equals(problem, expected, "child"));
+    RETURN_UNLESS(gpu_run(memory, problem, &call, "child") && d_equals(problem, expected, "child"));
   }
   gpu_memory_free(memory);
   fg_context_destroy(context);

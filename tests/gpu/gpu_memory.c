@@ -14,7 +14,7 @@ void gpu_must(CUresult result, const char *call) {
   cr_assert_fail("%s gives %s", call, name ? name : "an unknown error");
 }
 
-static void do_without(const char *why) {
+void gpu_do_without(const char *why) {
   if (getenv("FG_REQUIRE_GPU")) cr_assert_fail("FG_REQUIRE_GPU is set, but %s", why);
   fprintf(stderr, "skipped: %s\n", why); /* where Criterion keeps silent */
   cr_skip_test("%s", why);
@@ -24,12 +24,18 @@ fg_context *gpu_context(void) {
   setenv("FG_CACHE_DIR", "", 0); /* the user's cache is not for tests */
   fg_context *context = NULL;
   fg_status status = fg_context_create(&context, &(fg_context_options){.device = FG_CUDA});
-  if (status == FG_UNSUPPORTED) do_without(fg_message());
+  if (status == FG_UNSUPPORTED) gpu_do_without(fg_message());
   cr_assert_eq(status, FG_OK, "%s", fg_message());
   status = fg_prepare(context, &(fg_problem){.m = 0});
-  if (status == FG_UNSUPPORTED) do_without(fg_message());
+  if (status == FG_UNSUPPORTED) gpu_do_without(fg_message());
   cr_assert_eq(status, FG_OK, "%s", fg_message());
   return context;
+}
+
+uint64_t gpu_cases(uint64_t count) {
+  const char *chosen = getenv("FG_GPU_CASES");
+  uint64_t most = chosen ? strtoull(chosen, NULL, 10) : count;
+  return most < count ? most : count;
 }
 
 void *gpu_driver_function(const char *name) {
@@ -152,12 +158,12 @@ void gpu_memory_free(struct gpu_memory *memory) {
   free(memory);
 }
 
-/* Arrays one after another with guards between, aligned as their elements ask and no more, but for one in four. */
+/* Arrays one after another with guards between, aligned as they must be and no more, but for one in four. */
 static void place_between_guards(struct gpu_memory *memory, uint64_t seed) {
   size_t end = GUARD_BYTES;
   for (int i = 0; i < ARRAYS; i++) {
     struct gpu_array *array = &memory->arrays[i];
-    size_t shift = array->element_bytes * (size_t)random_below(&seed, 256);
+    size_t shift = array->grain_bytes * (size_t)random_below(&seed, 256);
     array->offset = (end + 255) / 256 * 256 + (random_below(&seed, 4) ? shift : 0);
     end = array->offset + array->host.bytes + GUARD_BYTES;
   }
@@ -194,16 +200,18 @@ fg_problem gpu_place(struct gpu_memory *memory, const struct problem *problem, e
                                               [GROUP_VALUES] = &problem->values,
                                               [D] = &problem->d};
   const struct spec *spec = &problem->spec;
-  const size_t element_bytes[ARRAYS] = {[A] = 1,
-                                        [A_SCALE] = sizeof(float),
-                                        [B] = 1,
-                                        [B_SCALE] = sizeof(float),
-                                        [C] = bytes_of(spec->c_type),
-                                        [BIAS] = bytes_of(spec->bias_type),
-                                        [GROUP_VALUES] = spec->group_type == FG_INT64 ? 8 : 4,
-                                        [D] = bytes_of(spec->d_type)};
+  enum { COPIED_BYTES = 16 };
+  size_t factor_bytes = spec->copied >= COPIES_FACTORS ? COPIED_BYTES : 1;
+  const size_t grain_bytes[ARRAYS] = {[A] = factor_bytes,
+                                      [A_SCALE] = spec->copied >= COPIES_SCALES ? COPIED_BYTES : sizeof(float),
+                                      [B] = factor_bytes,
+                                      [B_SCALE] = sizeof(float),
+                                      [C] = bytes_of(spec->c_type),
+                                      [BIAS] = bytes_of(spec->bias_type),
+                                      [GROUP_VALUES] = spec->group_type == FG_INT64 ? 8 : 4,
+                                      [D] = spec->copied >= COPIES_D ? COPIED_BYTES : bytes_of(spec->d_type)};
   memory->placement = placement;
-  for (int i = 0; i < ARRAYS; i++) memory->arrays[i] = (struct gpu_array){.host = *hosts[i], .element_bytes = element_bytes[i]};
+  for (int i = 0; i < ARRAYS; i++) memory->arrays[i] = (struct gpu_array){.host = *hosts[i], .grain_bytes = grain_bytes[i]};
   memory->arrays[D].host.data = problem->before;
   if (placement == BETWEEN_GUARDS)
     place_between_guards(memory, spec->seed);
@@ -260,4 +268,46 @@ static bool fetch_at_the_edge(struct gpu_memory *memory, struct problem *problem
 bool gpu_fetch(struct gpu_memory *memory, struct problem *problem, const char *what) {
   return memory->placement == BETWEEN_GUARDS ? fetch_between_guards(memory, problem, what)
                                              : fetch_at_the_edge(memory, problem, what);
+}
+
+bool gpu_run(struct gpu_memory *memory, struct problem *problem, const fg_problem *call, const char *what) {
+  fg_status status = fg_gemm(memory->context, call);
+  if (status != FG_OK) case_failed(problem, "%s: %s, %s", what, fg_status_name(status), fg_message());
+  if (status == FG_OK) gpu_wait((CUstream)call->stream);
+  return gpu_fetch(memory, problem, what) && status == FG_OK;
+}
+
+/* --- Captures */
+
+const CUstreamCaptureMode gpu_capture_modes[GPU_CAPTURE_MODES] = {
+    CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, CU_STREAM_CAPTURE_MODE_RELAXED};
+
+void gpu_begin_capture(CUstream stream, CUstreamCaptureMode mode) {
+  gpu_enter(0);
+  GPU_MUST(fg_driver()->cuStreamBeginCapture(stream, mode));
+  gpu_leave();
+}
+
+CUgraphExec gpu_end_capture(CUstream stream) {
+  CUgraph graph;
+  CUgraphExec executable;
+  gpu_enter(0);
+  GPU_MUST(fg_driver()->cuStreamEndCapture(stream, &graph));
+  GPU_MUST(fg_driver()->cuGraphInstantiate(&executable, graph, 0));
+  GPU_MUST(fg_driver()->cuGraphDestroy(graph));
+  gpu_leave();
+  return executable;
+}
+
+void gpu_replay(CUgraphExec executable, CUstream stream) {
+  gpu_enter(0);
+  GPU_MUST(fg_driver()->cuGraphLaunch(executable, stream));
+  GPU_MUST(fg_driver()->cuStreamSynchronize(stream));
+  gpu_leave();
+}
+
+void gpu_drop(CUgraphExec executable) {
+  gpu_enter(0);
+  GPU_MUST(fg_driver()->cuGraphExecDestroy(executable));
+  gpu_leave();
 }

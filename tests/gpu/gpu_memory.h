@@ -9,6 +9,12 @@
  * FG_REQUIRE_GPU is in the environment; it says why. */
 fg_context *gpu_context(void);
 
+/* Ends the test as gpu_context() does where something is missing. */
+void gpu_do_without(const char *why);
+
+/* So many problems for a long walk, or as many as FG_GPU_CASES says, if that is fewer. */
+uint64_t gpu_cases(uint64_t count);
+
 /* A function that driver.h does not have, to be stored in a pointer to it; the test fails if the driver lacks it. */
 void *gpu_driver_function(const char *name);
 
@@ -48,7 +54,7 @@ struct gpu_memory {
   enum placement placement;
   struct gpu_array {
     struct region host;
-    size_t element_bytes, offset; /* in the arena */
+    size_t grain_bytes, offset; /* what its address is a multiple of; in the arena */
     unsigned char *device;
   } arrays[GPU_ARRAYS];
 };
@@ -61,5 +67,16 @@ fg_problem gpu_place(struct gpu_memory *memory, const struct problem *problem, e
 
 /* D comes back to the problem. false: something else in the device's memory changed, and it says what. */
 bool gpu_fetch(struct gpu_memory *memory, struct problem *problem, const char *what);
+
+/* Runs a call whose arrays are in `memory`, and brings D back. false: it says what went wrong. */
+bool gpu_run(struct gpu_memory *memory, struct problem *problem, const fg_problem *call, const char *what);
+
+/* Captures, on the first device. */
+enum { GPU_CAPTURE_MODES = 3 };
+extern const CUstreamCaptureMode gpu_capture_modes[GPU_CAPTURE_MODES];
+void gpu_begin_capture(CUstream stream, CUstreamCaptureMode mode);
+CUgraphExec gpu_end_capture(CUstream stream);
+void gpu_replay(CUgraphExec executable, CUstream stream); /* and waits */
+void gpu_drop(CUgraphExec executable);
 
 #endif
