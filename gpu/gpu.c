@@ -276,7 +276,8 @@ struct copied {
 
 static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
   enum { BLOCK_K = 128, SWIZZLE_BYTES = 128, STORED_ROWS = 64 };
-  int d_bytes = full->d.type == FG_FP32 ? 4 : 2;
+  int d_bytes = full->d.type == FG_FP32 ? 4 : 2, piece = 16 / d_bytes;
+  int64_t d_cols = full->n / piece * piece; /* the kernel stores what is left by itself */
   return (struct copied){.a = {.name = "a",
                                .data = full->a.data,
                                .type = full->a.type,
@@ -312,14 +313,14 @@ static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
                                .type = full->d.type,
                                .matrices = 1,
                                .rows = full->m,
-                               .cols = full->n,
+                               .cols = d_cols,
                                .ld = full->d.ld,
                                .box_rows = STORED_ROWS,
                                .box_cols = SWIZZLE_BYTES / d_bytes,
                                .swizzle_bytes = SWIZZLE_BYTES},
                          .has_factors = plan->level >= FG_WGMMA && full->k > 0,
                          .has_scale = plan->level >= FG_TMA && full->k > 0,
-                         .has_d = plan->level == FG_CLUSTER};
+                         .has_d = plan->level == FG_CLUSTER && d_cols > 0};
 }
 
 static fg_status make_map(const struct fg_gpu_context *context, const struct fg_tensor *tensor, struct fg_tensor_map *to) {

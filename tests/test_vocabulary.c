@@ -157,10 +157,10 @@ static void copy_all(int rank) {
     uint64_t digest = DIGEST_SEED;
     int bytes = types[i % 3].bytes, depth = rank == 3 ? 2 : 1;
     const struct tensor from = {
-        types[i % 3].type, bytes, rank, rows[i].swizzle_bytes, {200, 37, depth + 1}, {rows[i].box_bytes / bytes, 16, depth},
+        types[i % 3].type, bytes, rank, rows[i].swizzle_bytes, {208, 37, depth + 1}, {rows[i].box_bytes / bytes, 16, depth},
         208 * bytes};
     struct tensor to = from;
-    to.sizes[0] = 93, to.sizes[1] = 41, to.pitch_bytes = 112 * bytes;
+    to.sizes[0] = 96, to.sizes[1] = 41, to.pitch_bytes = 112 * bytes;
     if (rank == 2) to.sizes[2] = 1;
     copy_boxes(&kernel, &from, &to, &digest);
     char text[64];

@@ -34,6 +34,14 @@ __device__ inline void put_floats(struct sums *to, const float (&sum)[BLOCK_N / 
         make_float2(canonical(sum[i]), canonical(sum[i + 1]));
 }
 
+__device__ inline void copy_element(const struct fg_args &args, int row, int col, const unsigned char *from) {
+  long long i = row * args.d.ld + col;
+  if (args.d_type == FP32)
+    ((float *)args.d.data)[i] = *(const float *)from;
+  else
+    ((unsigned short *)args.d.data)[i] = *(const unsigned short *)from;
+}
+
 /* By a warpgroup, thread `thread` of it: rows from `row` on, columns from `col` on. `barrier` is one of its own. */
 __device__ inline void store(const struct fg_args &args, struct sums *d, const float (&sum)[BLOCK_N / 2], int row, int col,
                              int thread, int barrier) {
@@ -45,11 +53,17 @@ __device__ inline void store(const struct fg_args &args, struct sums *d, const f
     put_halves(d, sum, args.d_type == BF16, thread);
   fence_proxy_async();
   named_barrier_sync(barrier, WARPGROUP);
+  int bytes = args.d_type == FP32 ? 4 : 2, cols = STORE_BYTES / bytes;
+  int whole = args.n / (16 / bytes) * (16 / bytes); /* columns of the map: a store that is cut off within a piece would fill it */
   if (thread == 0) {
-    int cols = STORE_BYTES / (args.d_type == FP32 ? 4 : 2);
     FG_UNROLL(1)
     for (int i = 0; i * cols < BLOCK_N; i++)
-      if (row < args.m && col + i * cols < args.n) tma_store(&args.d_map, d->box[i], col + i * cols, row, 0);
+      if (row < args.m && col + i * cols < whole) tma_store(&args.d_map, d->box[i], col + i * cols, row, 0);
     bulk_commit();
+  }
+  if (thread < 64 && row + thread < args.m) {
+    FG_UNROLL(1)
+    for (int c = whole > col ? whole : col; c < args.n && c < col + BLOCK_N; c++)
+      copy_element(args, row + thread, c, place(d, thread, (c - col) * bytes));
   }
 }

@@ -3,7 +3,8 @@
  * leaves out what lies beyond. PTX ISA, Tensors and cp.async.bulk.tensor.
  *
  * Coordinates count elements, the one along a row first, which must be a multiple of 16 bytes. A load's may be negative, a store's
- * may not: an H100 ends the kernel with "illegal instruction". In shared memory a box begins at a multiple of 128 bytes. */
+ * may not: an H100 ends the kernel with "illegal instruction". In shared memory a box begins at a multiple of 128 bytes. A store that is
+ * cut off within 16 bytes of a row writes them to their end, beyond the tensor. */
 #pragma once
 #include "args.h"
 #include "mbarrier.cuh"
