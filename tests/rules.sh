@@ -50,7 +50,7 @@ rule 'no path of one machine stands in the tree' \
 test_name='`[a-z0-9_]+::[a-z0-9_]+`'
 rule 'every `suite::name` of a page is a test (`fg_type::member` is C, `finegemm::target` is CMake)' \
   "$(files | grep '\.md$' | xargs -d '\n' grep -nHoE "$test_name" | grep -vE ':`(finegemm|fg_[a-z0-9_]+)::' | while IFS=: read -r page line suite _ name; do
-    grep -qE "Test\(${suite#\`}, ${name%\`}[,)]" tests/*.c || echo "$page:$line: $suite::$name"
+    grep -qE "Test\(([^,]*, )?${suite#\`}, ${name%\`}[,)]" tests/*.c || echo "$page:$line: $suite::$name"
   done)"
 rule 'every lesson names the test that catches its trap' "$(grep -LE "$test_name" lessons/[0-9]*.md)"
 # Each constant with its comment, as a row of a table.
