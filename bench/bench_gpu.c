@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_CONTENDERS = 16, CHECKED_ROWS = 16, CHOOSING_ROUNDS = 3, SETTLED_ROUNDS = 3, SETTLED_MS = 400 };
+enum { MAX_CONTENDERS = 16, CHECKED_ROWS = 16, CHOOSING_ROUNDS = 3, SETTLED_ROUNDS = 3 };
 
 static const double cold_bytes = 8e9; /* written before a cold launch: the L2 has nothing of the operands, and the chip cools */
 
@@ -30,7 +30,7 @@ struct contender {
 struct setup {
   struct shape shapes[MAX_SHAPES];
   struct contender contenders[MAX_CONTENDERS];
-  int shape_count, contender_count, repeats, ordinal, json;
+  int shape_count, contender_count, repeats, settled_ms, ordinal, json;
   bool has_peers, has_bf16;
 };
 
@@ -258,13 +258,14 @@ static void time_cold(const struct bench *bench, const struct setup *setup, cons
   for (int i = 0; i < setup->contender_count; i++) cold[i] = summarise(us[i], setup->repeats);
 }
 
-/* Back to back for SETTLED_MS, when the clocks have come down to what power allows and the L2 has what fits. */
+/* Back to back for setup->settled_ms, when the clocks have come down to what power allows and the L2 has what fits. */
 static void time_settled(const struct bench *bench, const struct setup *setup, const struct call *calls, const struct times *cold,
                          struct times *settled) {
   double us[MAX_CONTENDERS][SETTLED_ROUNDS] = {0};
   for (int round = 0; round < SETTLED_ROUNDS; round++)
     for (int i = 0; i < setup->contender_count; i++)
-      if (!calls[i].why_not[0]) us[i][round] = launch_us(bench, &calls[i], 1 + (int)(SETTLED_MS * 1e3 / fmax(cold[i].median, 1)));
+      if (!calls[i].why_not[0])
+        us[i][round] = launch_us(bench, &calls[i], 1 + (int)(setup->settled_ms * 1e3 / fmax(cold[i].median, 1)));
   for (int i = 0; i < setup->contender_count; i++) settled[i] = summarise(us[i], SETTLED_ROUNDS);
 }
 
@@ -613,6 +614,7 @@ static void print_json(const struct bench *bench, const struct setup *setup, jso
   json_object_set_new(all, "launch_us", json_integer(LAUNCH_US));
   if (bench->cublaslt) json_object_set_new(all, "cublaslt", json_integer(cublaslt_version(bench->cublaslt)));
   json_object_set_new(all, "repeats", json_integer(setup->repeats));
+  json_object_set_new(all, "settled_ms", json_integer(setup->settled_ms));
   json_object_set(all, "levels", results);
   json_dumpf(all, stdout, JSON_INDENT(2));
   printf("\n");
@@ -629,12 +631,12 @@ static void run(const struct bench *bench, const struct setup *setup) {
     printf(
         "\nus: one launch by events, 8 GB written before it. settled: back to back for %d ms. share: of what the FP32 rate or "
         "memory admits,\nfor what multiplies with tensor cores of the limit. off by: of the exact product, on up to %d rows.\n",
-        SETTLED_MS, CHECKED_ROWS);
+        setup->settled_ms, CHECKED_ROWS);
   json_decref(results);
 }
 
 int main(int argc, const char **argv) {
-  struct setup setup = {.repeats = 15};
+  struct setup setup = {.repeats = 15, .settled_ms = 400};
   char *shapes = NULL, *levels = NULL;
   const struct poptOption options[] = {
       {"shapes", 's', POPT_ARG_STRING, &shapes, 0,
@@ -643,6 +645,7 @@ int main(int argc, const char **argv) {
        "which levels, with which tiles, and of cuBLASLt cublaslt-block, -tensor, -promoted, -bf16 (naive,shared)",
        "NAME[:MxN],..."},
       {"repeats", 'r', POPT_ARG_INT, &setup.repeats, 0, "how often each is timed (15)", "N"},
+      {"settled", 0, POPT_ARG_INT, &setup.settled_ms, 0, "for how many milliseconds each is run back to back (400)", "MS"},
       {"device", 0, POPT_ARG_INT, &setup.ordinal, 0, "which GPU (0)", "N"},
       {"json", 0, POPT_ARG_NONE, &setup.json, 0, "print JSON instead of a table", NULL},
       POPT_AUTOHELP POPT_TABLEEND};
@@ -654,6 +657,7 @@ int main(int argc, const char **argv) {
   }
   if (poptPeekArg(arguments)) fail(EXIT_USAGE, "takes options only; see --help");
   if (setup.repeats < 1 || setup.repeats > MAX_REPEATS) fail(EXIT_USAGE, "--repeats takes a number from 1 to 1001");
+  if (setup.settled_ms < 0 || setup.settled_ms > 10000) fail(EXIT_USAGE, "--settled takes a number from 0 to 10000");
   if (!shapes) shapes = strdup("512x2048x7168,64x4096x7168,4096x4096x7168,1x7168x2048");
   if (!levels) levels = strdup("naive,shared");
   if (!shapes || !levels) fail(EXIT_FAILURE, "no memory");
