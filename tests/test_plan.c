@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -58,6 +59,201 @@ Test(plan, covers_every_shape_on_every_gpu) {
     }
   }
   cr_assert_gt(seen, 50000);
+}
+
+/* --- The levels with tensor cores */
+
+static const struct {
+  fg_level level;
+  bool loops, has_stages;
+  int most_cluster, block_m; /* block_m: where nothing is wished and there are rows enough */
+} rungs[] = {{FG_WGMMA, false, false, 1, 128},
+             {FG_TMA, false, false, 1, 64},
+             {FG_PIPELINE, false, true, 1, 128},
+             {FG_PERSISTENT, true, true, 1, 128},
+             {FG_CLUSTER, true, true, 4, 128}};
+enum { RUNGS = sizeof rungs / sizeof *rungs };
+
+static int smaller(int64_t x, int64_t y) { return (int)(x < y ? x : y); }
+
+/* Rows of tiles in whole clusters. */
+static int64_t rung_tiles(const fg_problem *problem, const fg_plan *plan) {
+  int64_t block_m = plan->block_m * (int64_t)plan->cluster;
+  return (problem->m + block_m - 1) / block_m * plan->cluster * ((problem->n + plan->block_n - 1) / plan->block_n);
+}
+
+Test(plan, of_tensor_cores_covers_every_shape_on_every_hopper_gpu) {
+  static const int64_t sizes[] = {0, 1, 16, 63, 64, 65, 128, 129, 576, 2112, 7168, 4600000};
+  enum { SIZES = sizeof sizes / sizeof *sizes };
+  int gpus, seen = 0, refused = 0;
+  const fg_gpu *known = fg_known_gpus(&gpus);
+  for (int g = -4; g < gpus; g++) {
+    fg_gpu gpu = g < 0 ? gpu_with((int[]){1, 2, 13, 131}[g + 4]) : known[g];
+    bool is_hopper = strcmp(gpu.arch, "sm_90a") == 0;
+    for (int at = 0; at < SIZES * SIZES * RUNGS; at++) {
+      int r = at / SIZES / SIZES;
+      fg_problem problem = {.m = sizes[at % SIZES], .n = sizes[at / SIZES % SIZES], .k = 7168, .level = rungs[r].level};
+      for (problem.sm_limit = 0; problem.sm_limit < 200; problem.sm_limit = 2 * problem.sm_limit + 1) {
+        fg_plan plan, again;
+        memset(&plan, 0xAA, sizeof plan), memset(&again, 0x55, sizeof again);
+        fg_status status = fg_plan_make(&gpu, &problem, &plan);
+        if (!is_hopper || (problem.sm_limit && !rungs[r].loops) || status == FG_UNSUPPORTED) {
+          int64_t all = tiles(problem.m, problem.n, 1, rungs[r].block_m, 128);
+          const char *says = !is_hopper                            ? "needs a Hopper GPU (sm_90a)"
+                             : problem.sm_limit && !rungs[r].loops ? "sm_limit is "
+                                                                   : "2^31 - 1 tiles";
+          cr_assert_eq(status, FG_UNSUPPORTED);
+          cr_assert(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);
+          cr_assert(says[0] != '2' || all > INT_MAX - 100000, "there are %lld tiles", (long long)all);
+          refused++;
+          continue;
+        }
+        cr_assert_eq(status, FG_OK, "%s", fg_message());
+        cr_assert_eq(fg_plan_make(&gpu, &problem, &again), FG_OK);
+        cr_assert(plan.level == problem.level && again.blocks == plan.blocks && again.cluster == plan.cluster);
+        cr_assert_eq(plan.block_m, problem.m <= 64 ? 64 : rungs[r].block_m);
+        cr_assert_eq(plan.block_n, 128);
+        cr_assert_eq(plan.stages, rungs[r].has_stages ? 4 : 0);
+        cr_assert_eq(plan.threads, 128 * (plan.block_m / 64 + rungs[r].has_stages));
+        cr_assert_eq(plan.split_k, 1);
+        cr_assert(plan.shared_bytes > 0 && plan.shared_bytes % 1024 == 0 && plan.shared_bytes <= gpu.shared_bytes);
+        int most = problem.sm_limit ? smaller(problem.sm_limit, gpu.sms) : gpu.sms;
+        bool has_pairs = rungs[r].level == FG_CLUSTER && problem.m > plan.block_m && most > 1;
+        cr_assert_eq(plan.cluster, has_pairs ? 2 : 1);
+        cr_assert_eq(plan.tiles, rung_tiles(&problem, &plan));
+        cr_assert_eq(plan.blocks, rungs[r].loops ? smaller(plan.tiles, most / plan.cluster * plan.cluster) : plan.tiles,
+                     "%d blocks", plan.blocks);
+        seen++;
+      }
+    }
+  }
+  cr_assert(seen > 10000 && refused > 1000, "%d plans, %d refusals", seen, refused);
+}
+
+/* What the launch and the kernel's struct go by. */
+Test(plan, of_tensor_cores_admits_what_fits) {
+  fg_gpu gpu = gpu_with(132);
+  int admitted[RUNGS] = {0};
+  for (int r = 0; r < RUNGS; r++)
+    for (int block_m = 64; block_m <= 128; block_m += 64)
+      for (int block_n = 8; block_n <= 128; block_n *= 2)
+        for (int stages = 1; stages <= 9; stages++)
+          for (int cluster = 1; cluster <= 5; cluster++) {
+            fg_plan plan, made, wish = {.block_m = block_m, .block_n = block_n, .cluster = cluster};
+            if (rungs[r].has_stages) wish.stages = stages;
+            fg_problem problem = {.m = 1000, .n = 1000, .k = 1024, .level = rungs[r].level, .plan = &wish};
+            fg_status status = fg_plan_make(&gpu, &problem, &plan);
+            int least = wish.stages * (block_m + block_n) * 128;
+            bool is_tile = problem.level != FG_CLUSTER || block_n >= 64;
+            int others = wish.stages * (block_m * 4 + 16);
+            int sums = problem.level == FG_CLUSTER      ? block_m * block_n * 4
+                       : problem.level == FG_PERSISTENT ? block_m * (block_n + 8) * 4
+                                                        : 0;
+            bool has_room = least + others + sums <= gpu.shared_bytes;
+            bool is_cluster = cluster <= rungs[r].most_cluster && cluster != 3 && cluster <= 4;
+            bool is_ring = !rungs[r].has_stages || (stages >= 2 && stages <= 8);
+            cr_expect_eq(status == FG_OK, is_tile && has_room && is_cluster && is_ring,
+                         "level %d, %dx%d, %d stages, clusters of %d: %s", (int)problem.level, block_m, block_n, stages, cluster,
+                         fg_message());
+            if (status != FG_OK) {
+              cr_expect_eq(status, FG_BAD_PLAN);
+              continue;
+            }
+            admitted[r]++;
+            cr_expect(plan.shared_bytes >= least && plan.shared_bytes <= gpu.shared_bytes);
+            cr_expect(plan.blocks % cluster == 0 && plan.cluster == cluster);
+            problem.plan = &plan; /* what was made is a legal wish */
+            cr_expect_eq(fg_plan_make(&gpu, &problem, &made), FG_OK, "%s", fg_message());
+            cr_expect_eq(memcmp(&made, &plan, sizeof plan), 0);
+          }
+  for (int r = 0; r < RUNGS; r++) cr_expect_geq(admitted[r], rungs[r].has_stages ? 20 : 10);
+}
+
+Test(plan, of_tensor_cores_says_what_it_does_not_serve) {
+  static const struct {
+    fg_status status;
+    fg_level level;
+    const char *says;
+    fg_problem change; /* what is not 0 */
+    fg_plan plan;
+  } bad[] = {
+      {FG_UNSUPPORTED, FG_WGMMA, "kind is 1; level wgmma multiplies dense problems", {.kind = FG_BATCHED, .groups = 2}, {0}},
+      {FG_UNSUPPORTED, FG_TMA, "kind is 3; level tma multiplies dense problems", {.kind = FG_MASKED, .groups = 2}, {0}},
+      {FG_UNSUPPORTED, FG_TMA, "a.scaling is 2; level tma takes scales 1x128 of a", {.a.scaling = FG_128X128}, {0}},
+      {FG_UNSUPPORTED, FG_CLUSTER, "a.scaling is 3; level cluster takes scales 1x128 of a", {.a.scaling = FG_TENSOR}, {0}},
+      {FG_UNSUPPORTED, FG_PIPELINE, "b.scaling is 1; level pipeline takes scales", {.b.scaling = FG_1X128}, {0}},
+      {FG_UNSUPPORTED, FG_PERSISTENT, "b.scaling is 3; level persistent takes scales", {.b.scaling = FG_TENSOR}, {0}},
+      {FG_UNSUPPORTED, FG_WGMMA, "k is 8; level wgmma takes multiples of 16", {.k = 8}, {0}},
+      {FG_UNSUPPORTED, FG_CLUSTER, "k is 1000; level cluster takes multiples of 16", {.k = 1000}, {0}},
+      {FG_UNSUPPORTED, FG_WGMMA, "m is 2147482625, n 1000 and k 1024; level wgmma takes at most", {.m = INT_MAX - 1022}, {0}},
+      {FG_UNSUPPORTED, FG_CLUSTER, "n 9999999999", {.m = 1, .n = 9999999999}, {0}},
+      {FG_UNSUPPORTED, FG_PIPELINE, "k 4294967296; level pipeline takes at most 2147482624", {.k = INT64_C(1) << 32}, {0}},
+      {FG_UNSUPPORTED, FG_WGMMA, "sm_limit is 7; level wgmma has a block for each tile", {.sm_limit = 7}, {0}},
+      {FG_UNSUPPORTED, FG_TMA, "sm_limit is 7; level tma has a block for each tile", {.sm_limit = 7}, {0}},
+      {FG_UNSUPPORTED, FG_PIPELINE, "sm_limit is 200; level pipeline has a block for each", {.sm_limit = 200}, {0}},
+      {FG_UNSUPPORTED, FG_WGMMA, "split_k is 2, but level is wgmma", {.split_k = 2}, {0}},
+      {FG_BAD_PLAN, FG_WGMMA, "plan.level is 8, but the problem's level is 7", {0}, {.level = FG_TMA}},
+      {FG_BAD_PLAN, FG_WGMMA, "plan.block_m is 192; it must be a multiple of 64 from 64 to 128", {0}, {.block_m = 192}},
+      {FG_BAD_PLAN, FG_CLUSTER, "plan.block_m is 96; it must be a multiple of 64", {0}, {.block_m = 96}},
+      {FG_BAD_PLAN, FG_TMA, "plan.block_n is 4; it must be a multiple of 8 from 8 to 128", {0}, {.block_n = 4}},
+      {FG_BAD_PLAN, FG_TMA, "plan.block_n is 136; it must be a multiple of 8 from 8 to 128", {0}, {.block_n = 136}},
+      {FG_BAD_PLAN, FG_TMA, "plan.block_n is 96; it must divide 128: level tma has one scale", {0}, {.block_n = 96}},
+      {FG_BAD_PLAN, FG_PERSISTENT, "plan.block_n is 24; it must divide 128", {0}, {.block_n = 24}},
+      {FG_BAD_PLAN, FG_CLUSTER, "plan.block_n is 32; it must be a multiple of 64", {0}, {.block_n = 32}},
+      {FG_BAD_PLAN, FG_WGMMA, "plan.stages is 2; level wgmma takes 0", {0}, {.stages = 2}},
+      {FG_BAD_PLAN, FG_PIPELINE, "plan.stages is 1; level pipeline takes from 2 to 8", {0}, {.stages = 1}},
+      {FG_BAD_PLAN, FG_CLUSTER, "plan.stages is 9; level cluster takes from 2 to 8", {0}, {.stages = 9}},
+      {FG_BAD_PLAN, FG_PIPELINE, "plan.stages is -1; level pipeline takes from 2 to 8", {0}, {.stages = -1}},
+      {FG_BAD_PLAN, FG_PIPELINE, "plan.stages is 7; with tiles of 128 x 128 a block needs", {0}, {.stages = 7}},
+      {FG_BAD_PLAN, FG_PERSISTENT, "bytes of shared memory, and has 232448", {0}, {.stages = 5}},
+      {FG_BAD_PLAN, FG_PERSISTENT, "plan.cluster is 2; level persistent takes 1", {0}, {.cluster = 2}},
+      {FG_BAD_PLAN, FG_CLUSTER, "plan.cluster is 3; level cluster takes 1, 2 or 4", {0}, {.cluster = 3}},
+      {FG_BAD_PLAN, FG_CLUSTER, "plan.cluster is 8; level cluster takes 1, 2 or 4", {0}, {.cluster = 8}},
+      {FG_BAD_PLAN, FG_CLUSTER, "plan.cluster is 9; it must be 1, or up to 8", {0}, {.cluster = 9}},
+      {FG_BAD_PLAN, FG_CLUSTER, "plan.cluster is 4, more than the 3 multiprocessors", {.sm_limit = 3}, {.cluster = 4}},
+      {FG_BAD_PLAN, FG_CLUSTER, "plan.blocks is 5, which clusters of plan.cluster = 2", {0}, {.blocks = 5, .cluster = 2}},
+      {FG_BAD_PLAN, FG_PERSISTENT, "plan.blocks is 8, more than sm_limit = 7", {.sm_limit = 7}, {.blocks = 8}},
+      {FG_BAD_PLAN, FG_TMA, "plan.blocks is 7; level tma has a block for each tile, so it must be 0 or 128", {0}, {.blocks = 7}},
+      {FG_BAD_PLAN, FG_PIPELINE, "plan.threads is 256; with these tiles it must be 0 or 384", {0}, {.threads = 256}},
+      {FG_BAD_PLAN, FG_PIPELINE, "plan.shared_bytes is 1024; with these tiles and stages", {0}, {.shared_bytes = 1024}},
+      {FG_BAD_PLAN, FG_CLUSTER, "plan.tiles is 5; for this problem it must be 0 or 64", {0}, {.tiles = 5}},
+      {FG_BAD_PLAN, FG_WGMMA, "plan.split_k is 2", {0}, {.split_k = 2}},
+  };
+  fg_gpu gpu = gpu_with(132), older = {.name = "an A100", .arch = "sm_80", .sms = 108, .shared_bytes = 166912};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    fg_plan plan = {.tiles = -1}, before = plan;
+    fg_problem problem = bad[i].change;
+    problem.level = bad[i].level, problem.plan = &bad[i].plan;
+    if (!problem.m) problem.m = 1000;
+    if (!problem.n) problem.n = 1000;
+    if (!problem.k) problem.k = 1024;
+    cr_expect_eq(fg_plan_make(&gpu, &problem, &plan), bad[i].status, "%s", bad[i].says);
+    cr_expect(strstr(fg_message(), bad[i].says), "%s, but it must say %s", fg_message(), bad[i].says);
+    cr_expect_eq(memcmp(&plan, &before, sizeof plan), 0, "nothing is written");
+    cr_expect_eq(fg_plan_make(&older, &problem, &plan), FG_UNSUPPORTED);
+    cr_expect(problem.split_k || strstr(fg_message(), "gpu is an A100 (sm_80)"), "%s", fg_message());
+  }
+  /* The largest that is taken; and nothing is as good as anything. */
+  fg_plan plan;
+  fg_problem most = {.m = INT_MAX - 1023, .n = 1, .k = INT_MAX - 1023, .level = FG_CLUSTER};
+  cr_expect_eq(fg_plan_make(&gpu, &most, &plan), FG_OK, "%s", fg_message());
+  cr_expect_eq(fg_plan_make(&gpu, &(fg_problem){.level = FG_CLUSTER}, &plan), FG_OK, "%s", fg_message());
+  cr_expect(plan.tiles == 0 && plan.blocks == 0);
+}
+
+/* A limit or a number of blocks for which two do not go together is no reason to refuse. */
+Test(plan, of_clusters_yields_to_what_is_wished) {
+  fg_gpu gpu = gpu_with(132);
+  for (int blocks = 0; blocks <= 9; blocks++)
+    for (int limit = 0; limit <= 3; limit++) {
+      fg_plan plan, wish = {.blocks = blocks};
+      fg_problem problem = {.m = 1000, .n = 1000, .k = 1024, .level = FG_CLUSTER, .plan = &wish, .sm_limit = limit};
+      fg_status status = fg_plan_make(&gpu, &problem, &plan);
+      cr_expect_eq(status, limit && blocks > limit ? FG_BAD_PLAN : FG_OK, "%s", fg_message());
+      if (status != FG_OK) continue;
+      cr_expect_eq(plan.cluster, blocks % 2 || limit == 1 ? 1 : 2);
+      cr_expect(plan.blocks % plan.cluster == 0 && (!blocks || plan.blocks == blocks) && (!limit || plan.blocks <= limit));
+    }
 }
 
 Test(plan, best_is_the_highest_level_that_there_is) {
