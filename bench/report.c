@@ -3,7 +3,7 @@
  *     report ladder GEMM.json... GPU.json...
  *     report plot GEMM.json...
  *     report tables GEMM.json... QUANTISE.json... GPU.json... GPU_HOST.json...
- *     report naive|shared GPU.json... GPU_HOST.json...
+ *     report naive|shared|wgmma|tma|pipeline|persistent|cluster GPU.json... GPU_HOST.json...
  *
  * The last are the numbers of those levels' lessons. A file is one machine's. Nothing is measured here, and nothing rounded but for print. */
 #include "finegemm.h"
@@ -259,10 +259,19 @@ static void print_lesson_kernel(const json_t *file, const char *name) {
       printf(", and each later one %.1f us of the host's time.\n", inside(row, "call", "median_us"));
 }
 
-/* The numbers of the lesson of a level. */
+static bool has_level(const json_t *file, const char *name) {
+  size_t i;
+  const json_t *result;
+  json_array_foreach(json_object_get(file, "levels"), i, result)
+    if (row_of(json_object_get(result, "rows"), name)) return true;
+  return false;
+}
+
+/* The numbers of the lesson of `naive` or `shared`. */
 static void print_lesson(json_t *const *files, int count, const char *name) {
   bool with_shared = strcmp(name, "shared") == 0;
   for (int f = 0; f < count; f++) {
+    if (is_gpu(files[f]) && !has_level(files[f], name)) continue;
     if (f > 0) printf("\n");
     if (is_gpu(files[f])) {
       print_gpu_head(files[f]);
@@ -282,6 +291,51 @@ static void print_lesson(json_t *const *files, int count, const char *name) {
       print_lesson_kernel(files[f], name);
     }
   }
+}
+
+/* A level with tensor cores beside the one before it and cuBLASLt with the same scales, each with its fastest tile. */
+static void print_rung_rows(const json_t *file, const char *name, const char *before) {
+  size_t r;
+  const json_t *result;
+  json_array_foreach(json_object_get(file, "levels"), r, result) {
+    const json_t *rows = json_object_get(result, "rows"), *row = row_of(rows, name);
+    double us = inside(row, "cold", "median_us"), before_us = inside(row_of(rows, before), "cold", "median_us");
+    double peer_us = inside(row_of(rows, "cublaslt-block"), "cold", "median_us");
+    if (!row) continue;
+    printf("| %.0f | %.0f | %.0f | %.0fx%.0f | %.1f | %.0f | %.1f %% | %.0f |", number(result, "m"), number(result, "n"),
+           number(result, "k"), number(row, "block_m"), number(row, "block_n"), us, number(row, "gflops") * 1e-3,
+           100 * number(row, "share_of_limit"), number(row, "settled_gflops") * 1e-3);
+    isnan(before_us) ? printf(" |") : printf(" %.2f |", before_us / us);
+    isnan(peer_us) ? printf(" |\n") : printf(" %.2f |\n", peer_us / us);
+  }
+}
+
+/* The numbers of the lesson of such a level. */
+static void print_rung(json_t *const *files, int count, const fg_level_info *level) {
+  const char *before = level[-1].name;
+  bool is_recorded = false;
+  for (int f = 0; f < count; f++) {
+    if (!is_gpu(files[f]) || !has_level(files[f], level->name)) continue;
+    printf("%s", is_recorded ? "\n" : "");
+    print_gpu_head(files[f]);
+    printf("; ");
+    print_gpu_tail(files[f]);
+    printf(".\n\n| m | n | k | tile | us | TFLOPS | of the limit | TFLOPS, settled | times `%s` | times cuBLASLt's |\n"
+           "|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|\n",
+           before);
+    print_rung_rows(files[f], level->name, before);
+    is_recorded = true;
+  }
+  if (!is_recorded) printf("No run of `bench_gpu` with this level is recorded yet.\n");
+}
+
+/* NULL: not the name of a level that a lesson teaches, or none that multiplies with tensor cores. */
+static const fg_level_info *rung_of(const char *name) {
+  int levels;
+  const fg_level_info *info = fg_levels(&levels);
+  for (int i = 0; i < levels; i++)
+    if (strcmp(info[i].name, name) == 0 && info[i].level >= FG_WGMMA && info[i].level <= FG_CLUSTER) return &info[i];
+  return NULL;
 }
 
 static void print_emulator(const json_t *file) {
@@ -318,8 +372,7 @@ int main(int argc, char **argv) {
   enum { MOST_FILES = 16 };
   json_t *files[MOST_FILES];
   int count = argc - 2;
-  if (count < 1 || count > MOST_FILES)
-    return fprintf(stderr, "usage: report ladder|plot|tables|naive|shared RESULT.json...\n"), 2;
+  if (count < 1 || count > MOST_FILES) return fprintf(stderr, "usage: report ladder|plot|tables|LEVEL RESULT.json...\n"), 2;
   for (int f = 0; f < count; f++) {
     json_error_t error;
     files[f] = json_load_file(argv[f + 2], 0, &error);
@@ -331,6 +384,8 @@ int main(int argc, char **argv) {
     print_plot(files, count);
   else if (strcmp(argv[1], "naive") == 0 || strcmp(argv[1], "shared") == 0)
     print_lesson(files, count, argv[1]);
+  else if (rung_of(argv[1]))
+    print_rung(files, count, rung_of(argv[1]));
   else
     for (int f = 0; f < count; f++) print_table(files[f]);
   for (int f = 0; f < count; f++) json_decref(files[f]);

@@ -12,16 +12,22 @@ add_executable(report bench/report.c)
 target_link_libraries(report PRIVATE fg_options finegemm_static PkgConfig::JANSSON m)
 find_program(GNUPLOT gnuplot)
 set(page ${PROJECT_SOURCE_DIR}/cmake/page.cmake)
+file(GLOB kernel_lessons CONFIGURE_DEPENDS lessons/*.cu)
+set(lessons "")
+string(REPLACE ";" "\\;" results_in_list "${gpu_results}")
+foreach(kernel ${kernel_lessons})
+  string(REGEX MATCH "/([^/]*)\\.cu$" found ${kernel})
+  string(SUBSTRING ${CMAKE_MATCH_1} 3 -1 level)
+  list(APPEND lessons COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>\\;${level}\\;${results_in_list}"
+              -DPAGE=${PROJECT_SOURCE_DIR}/lessons/${CMAKE_MATCH_1} -DMARKDOWN=1 -P ${page})
+endforeach()
 add_custom_target(
   results
   COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;ladder;${gemm_results};${gpu_levels}" -DPAGE=${PROJECT_SOURCE_DIR}/README -DMARKDOWN=1 -P
           ${page}
   COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;tables;${gemm_results};${scaling_results};${quantise_results};${gpu_results};${emulator_results}"
           -DPAGE=${PROJECT_SOURCE_DIR}/bench/README -DMARKDOWN=1 -P ${page}
-  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;naive;${gpu_results}" -DPAGE=${PROJECT_SOURCE_DIR}/lessons/04_naive -DMARKDOWN=1
-          -P ${page}
-  COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;shared;${gpu_results}" -DPAGE=${PROJECT_SOURCE_DIR}/lessons/05_shared
-          -DMARKDOWN=1 -P ${page}
+  ${lessons}
   COMMAND report plot ${gemm_results} > ladder.dat
   COMMAND ${GNUPLOT} -e "data='ladder.dat'; picture='${PROJECT_SOURCE_DIR}/bench/ladder.svg'" ${PROJECT_SOURCE_DIR}/bench/ladder.gp
   VERBATIM)
