@@ -300,7 +300,7 @@ static void print_rung_rows(const json_t *file, const char *name, const char *be
   json_array_foreach(json_object_get(file, "levels"), r, result) {
     const json_t *rows = json_object_get(result, "rows"), *row = row_of(rows, name);
     double us = inside(row, "cold", "median_us"), before_us = inside(row_of(rows, before), "cold", "median_us");
-    double peer_us = inside(row_of(rows, "cublaslt-block"), "cold", "median_us");
+    double peer_us = inside(row_of(json_object_get(result, "peers"), "cublaslt-block"), "cold", "median_us");
     if (!row) continue;
     printf("| %.0f | %.0f | %.0f | %.0fx%.0f | %.1f | %.0f | %.1f %% | %.0f |", number(result, "m"), number(result, "n"),
            number(result, "k"), number(row, "block_m"), number(row, "block_n"), us, number(row, "gflops") * 1e-3,
