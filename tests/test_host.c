@@ -489,6 +489,183 @@ Test(host, tensor_maps_keep_matrices_apart) {
   cr_expect_eq(fg_tensor_map(driver, &tensor, &map), FG_DRIVER_ERROR, "%s", fg_message());
 }
 
+/* --- The levels with tensor cores */
+
+enum { RUNG_K = 304 };
+
+/* Of what all of them serve. */
+static fg_problem rung_problem_at(void *memory, fg_level level) {
+  fg_problem problem = problem_at(memory);
+  problem.k = RUNG_K;
+  problem.a.scale_layout = FG_ROWS_CONTIGUOUS;
+  problem.level = level;
+  return problem;
+}
+
+static struct fg_args launched_with(int nth) {
+  struct stub_launch launch;
+  struct fg_args args;
+  cr_assert(stub_launched(nth, &launch));
+  cr_assert_eq(launch.argument_bytes, sizeof args);
+  memcpy(&args, launch.arguments, sizeof args);
+  return args;
+}
+
+static void expect_tensor(const struct fg_tensor_map *map, const void *data, const uint64_t *sizes, uint64_t ld,
+                          const uint32_t *box, unsigned type, unsigned swizzle) {
+  static CUtensorMap own;
+  struct emu_map packed;
+  memcpy(&own, map, sizeof own);
+  expect_map(&own, sizes, (uint64_t[]){ld, ld}, box);
+  cr_assert(emu_map_unpack(&own, &packed));
+  cr_expect_eq(packed.address, (uintptr_t)data);
+  cr_expect_eq(packed.type, type);
+  cr_expect_eq(packed.swizzle, swizzle);
+}
+
+static bool has_map(const struct fg_tensor_map *map) {
+  static const struct fg_tensor_map none;
+  return memcmp(map, &none, sizeof none) != 0;
+}
+
+Test(host, a_rung_is_launched_with_its_maps) {
+  use_stubs("h100");
+  fg_context *context = context_on(0);
+  void *memory;
+  problem_in(context, &memory);
+  int launches = 0;
+  for (int level = FG_WGMMA; level <= FG_CLUSTER; level++)
+    for (int i = 0; i < 24; i++) {
+      static const char *const names[] = {"wgmma", "tma", "pipeline", "persistent", "cluster"};
+      static const fg_type d_types[] = {FG_BF16, FG_FP16, FG_FP32};
+      static const unsigned map_types[] = {CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+                                           CU_TENSOR_MAP_DATA_TYPE_FLOAT32};
+      const unsigned bytes = CU_TENSOR_MAP_DATA_TYPE_UINT8, floats = CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+      const unsigned swizzled = CU_TENSOR_MAP_SWIZZLE_128B, plain = CU_TENSOR_MAP_SWIZZLE_NONE;
+      fg_plan wish = {.block_m = i & 1 ? 64 : 128, .block_n = i & 2 ? 64 : 128}, plan;
+      fg_problem problem = rung_problem_at(memory, (fg_level)level);
+      if (level == FG_CLUSTER) wish.cluster = (int[]){1, 2, 4}[i / 4 % 3];
+      problem.plan = &wish;
+      problem.a.type = i & 4 ? FG_E5M2 : FG_E4M3;
+      problem.d.type = d_types[i % 3];
+      problem.a.ld = 320, problem.b.ld = 336, problem.a.scale_ld = 108, problem.d.ld = 208;
+      problem.flags = i & 8 ? FG_DEPENDENT_LAUNCH : 0;
+      fg_gpu gpu;
+      struct stub_launch launch;
+      cr_assert_eq(fg_context_gpu(context, &gpu), FG_OK);
+      cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_OK, "%s", fg_message());
+      cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+      cr_assert(stub_launched(launches, &launch));
+      cr_expect_eq(stub_launches(), launches + 1);
+      cr_expect_str_eq(launch.kernel, names[level - FG_WGMMA]);
+      cr_expect(launch.grid[0] == (unsigned)plan.blocks && launch.block[0] == (unsigned)plan.threads);
+      cr_expect_eq(launch.shared_bytes, (unsigned)plan.shared_bytes);
+      cr_expect_eq(launch.cluster[0], plan.cluster > 1 ? (unsigned)plan.cluster : 0);
+      cr_expect_eq(launch.programmatic, (i & 8) != 0);
+      struct fg_args args = launched_with(launches++);
+      uint32_t m = (uint32_t)plan.block_m, n = (uint32_t)(plan.block_n / plan.cluster);
+      uint32_t d_bytes = problem.d.type == FG_FP32 ? 4 : 2;
+      expect_tensor(&args.a_map, problem.a.data, (uint64_t[]){RUNG_K, M, 1}, 320, (uint32_t[]){128, m, 1}, bytes, swizzled);
+      expect_tensor(&args.b_map, problem.b.data, (uint64_t[]){RUNG_K, N, 1}, 336, (uint32_t[]){128, n, 1}, bytes, swizzled);
+      cr_expect_eq(has_map(&args.a_scale_map), level >= FG_TMA);
+      cr_expect_eq(has_map(&args.d_map), level == FG_CLUSTER);
+      if (level >= FG_TMA)
+        expect_tensor(&args.a_scale_map, problem.a.scale, (uint64_t[]){M, 3, 1}, 108 * 4, (uint32_t[]){m, 1, 1}, floats, plain);
+      if (level == FG_CLUSTER)
+        expect_tensor(&args.d_map, problem.d.data, (uint64_t[]){N, M, 1}, 208 * d_bytes, (uint32_t[]){128 / d_bytes, 64, 1},
+                      map_types[i % 3], swizzled);
+      cr_expect(args.m == M && args.n == N && args.k == RUNG_K && args.a.ld == 320 && args.d.ld == 208);
+      cr_expect(args.b_scale.row_shift == 7 && args.b_scale.row_stride == 3 && args.b_scale.block_stride == 1);
+    }
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
+/* Columns of D that are no whole piece of 16 bytes are not the copy engine's; what there is one of has no distance; nothing needs no map. */
+Test(host, a_rung_has_maps_of_what_there_is) {
+  use_stubs("h100");
+  fg_context *context = context_on(0);
+  void *memory;
+  problem_in(context, &memory);
+  for (int level = FG_WGMMA; level <= FG_CLUSTER; level++) {
+    fg_problem problem = rung_problem_at(memory, (fg_level)level);
+    problem.n = 205, problem.d.ld = 208;
+    cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    struct fg_args args = launched_with(stub_launches() - 1);
+    if (level == FG_CLUSTER)
+      expect_tensor(&args.d_map, problem.d.data, (uint64_t[]){200, M, 1}, 416, (uint32_t[]){64, 64, 1},
+                    CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_SWIZZLE_128B);
+    problem.n = 7, problem.m = 1, problem.k = 128;
+    problem.a.ld = problem.a.scale_ld = problem.d.ld = 1; /* of which there is one row, and one block */
+    cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    args = launched_with(stub_launches() - 1);
+    cr_expect(has_map(&args.a_map) && has_map(&args.b_map) && !has_map(&args.d_map));
+    problem = rung_problem_at(memory, (fg_level)level);
+    problem.k = 0, problem.a.data = problem.b.data = NULL, problem.a.scale = problem.b.scale = NULL;
+    cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    args = launched_with(stub_launches() - 1);
+    cr_expect(!has_map(&args.a_map) && !has_map(&args.b_map) && !has_map(&args.a_scale_map));
+    int launches = stub_launches();
+    for (int empty = 0; empty < 2; empty++) {
+      problem = rung_problem_at(memory, (fg_level)level);
+      *(empty ? &problem.m : &problem.n) = 0;
+      cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+      cr_expect_eq(fg_prepare(context, &problem), FG_OK, "%s", fg_message());
+    }
+    cr_expect_eq(stub_launches(), launches, "nothing is launched for nothing");
+  }
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
+/* What a rung refuses, from which rung up to which, and how. fg_prepare() refuses the same, and neither comes to a launch. */
+Test(host, rungs_refuse_what_they_do_not_serve) {
+  use_stubs("h100,a100");
+  fg_context *context = context_on(0), *older = context_on(1);
+  void *memory;
+  problem_in(context, &memory);
+  for (int level = FG_WGMMA; level <= FG_CLUSTER; level++) {
+    fg_problem problem;
+#define RUNG_REFUSES(from, says, change)                                                                                         \
+  do {                                                                                                                           \
+    problem = rung_problem_at(memory, (fg_level)level);                                                                          \
+    change;                                                                                                                      \
+    fg_status expected = level >= (from) ? FG_UNSUPPORTED : FG_OK;                                                               \
+    cr_expect_eq(fg_gemm(context, &problem), expected, "level %d, %s: %s", level, #change, fg_message());                        \
+    if (expected) cr_expect(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);                           \
+    cr_expect_eq(fg_prepare(context, &problem), expected, "level %d, %s: %s", level, #change, fg_message());                     \
+    if (expected) cr_expect(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);                           \
+  } while (0)
+    char *bytes = memory;
+    stub_fail(0, CUDA_SUCCESS, STUB_ONCE); /* counts calls from here on */
+    RUNG_REFUSES(FG_WGMMA, "k is 300;", problem.k = 300);
+    RUNG_REFUSES(FG_WGMMA, "b.scaling is 1;", problem.b.scaling = FG_1X128);
+    RUNG_REFUSES(FG_WGMMA, "kind is 1;", problem.kind = FG_BATCHED; problem.groups = 1);
+    RUNG_REFUSES(FG_WGMMA, "a.ld is 312 bytes; the copy engine takes a multiple of 16", problem.a.ld = 312);
+    RUNG_REFUSES(FG_WGMMA, "b.ld is 305 bytes", problem.b.ld = 305);
+    RUNG_REFUSES(FG_WGMMA, "a.data is ", problem.a.data = bytes + 8);
+    RUNG_REFUSES(FG_WGMMA, "b.data is ", problem.b.data = bytes + 200001);
+    cr_expect_eq(stub_calls(), 0, "%d calls of the driver", stub_calls());
+    RUNG_REFUSES(FG_TMA, "a.scale_layout is 0; level ", problem.a.scale_layout = FG_BLOCKS_CONTIGUOUS);
+    RUNG_REFUSES(FG_TMA, "a.scale is ", problem.a.scale = (float *)(void *)(bytes + 100004));
+    RUNG_REFUSES(FG_TMA, "a.scale_ld is 404 bytes; the copy engine takes a multiple of 16", problem.a.scale_ld = 101);
+    RUNG_REFUSES(FG_CLUSTER, "c.data is ", problem.c.data = bytes + 600000);
+    RUNG_REFUSES(FG_CLUSTER, "bias.data is ", problem.bias.data = bytes + 600000);
+    RUNG_REFUSES(FG_CLUSTER, "d.ld is 402 bytes; the copy engine takes a multiple of 16", problem.d.ld = 201);
+    RUNG_REFUSES(FG_CLUSTER, "d.data is ", problem.d.data = bytes + 400002);
+    problem = rung_problem_at(memory, (fg_level)level);
+    cr_expect_eq(fg_gemm(older, &problem), FG_UNSUPPORTED);
+    cr_expect(strstr(fg_message(), "needs a Hopper GPU (sm_90a)"), "%s", fg_message());
+    cr_expect_eq(fg_prepare(older, &problem), FG_UNSUPPORTED);
+  }
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  fg_context_destroy(older);
+  expect_nothing_left();
+}
+
 /* --- Threads */
 
 enum { THREADS = 64 };
@@ -548,6 +725,7 @@ struct failing {
   CUresult error;
   enum stub_failing how;
   nvrtcResult compiler; /* if the compiler is what fails */
+  fg_level level;       /* 0: shared */
 };
 
 /* The whole way of a problem. 0: all went well, 1: something failed in good order, 2: it did not. */
@@ -563,7 +741,7 @@ static int whole_way(const struct failing *failing) {
   statuses[0] = fg_context_create(&context, &(fg_context_options){.device = FG_CUDA});
   if (statuses[0] == FG_OK) statuses[1] = fg_memory_allocate(context, BYTES, &memory);
   if (memory) {
-    fg_problem problem = problem_at(memory);
+    fg_problem problem = failing->level ? rung_problem_at(memory, failing->level) : problem_at(memory);
     float zero = 0;
     statuses[2] = fg_memory_copy(context, memory, &zero, sizeof zero);
     statuses[3] = fg_gemm(context, &problem);
@@ -622,6 +800,14 @@ Test(host, every_driver_call_may_fail) {
   for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
     for (enum stub_failing how = STUB_ONCE; how <= STUB_STICKY; how++)
       cr_expect_geq(fail_each((struct failing){.error = errors[i], .how = how}), 20);
+}
+
+/* Of these tensor maps and the attribute for shared memory are new. */
+Test(host, every_driver_call_of_a_rung_may_fail) {
+  static const fg_level levels[] = {FG_WGMMA, FG_CLUSTER};
+  for (int i = 0; i < 2; i++)
+    for (enum stub_failing how = STUB_ONCE; how <= STUB_STICKY; how++)
+      cr_expect_geq(fail_each((struct failing){.error = CUDA_ERROR_UNKNOWN, .how = how, .level = levels[i]}), 24);
 }
 
 Test(host, every_compiler_call_may_fail) {
