@@ -1,5 +1,5 @@
 /* Every kernel at every plan, compiled for GPUs that need not be here: without a warning, without a spilled register, without a stack.
- * That takes a quarter of an hour, so that a run without FG_ALL_PLANS=1 in the environment takes some of the tile sizes, of the pairs of
+ * That takes long, so that a run without FG_ALL_PLANS=1 in the environment takes some of the tile sizes, of the pairs of
  * types and of the kinds, and says how many. Skipped, and said so, where NVRTC is not. */
 #include "compiler.h"
 #include "plan.h"
@@ -23,7 +23,10 @@ struct job {
 static struct job jobs[MOST_JOBS];
 static int job_count;
 
+/* Of all GPUs; and of Hopper's alone, which serve dense problems. */
 static const fg_level levels[] = {FG_NAIVE, FG_SHARED};
+static const fg_level rungs[] = {FG_WGMMA, FG_TMA, FG_PIPELINE, FG_PERSISTENT, FG_CLUSTER};
+enum { LEVELS = sizeof levels / sizeof *levels, RUNGS = sizeof rungs / sizeof *rungs };
 
 /* From 9.0 on, what is special about a chip wants the suffix. */
 static void name_arch(int arch, char name[16]) { snprintf(name, 16, "sm_%d%s", arch, arch >= 90 ? "a" : ""); }
@@ -34,19 +37,23 @@ static void need_compiler(void) {
   cr_skip_test("%s", fg_message());
 }
 
-/* The plan of these tiles, where there is one. Zeros: the default. */
-static bool plan_with(fg_level level, int block_m, int block_n, fg_plan *plan) {
-  const fg_plan wish = {.block_m = block_m, .block_n = block_n};
-  const fg_problem problem = {.m = 4096, .n = 4096, .k = 4096, .level = level, .plan = &wish};
+/* The plan that has what is wished, where there is one. */
+static bool plan_like(fg_level level, const fg_plan *wish, fg_plan *plan) {
+  const fg_problem problem = {.m = 4096, .n = 4096, .k = 4096, .level = level, .plan = wish};
   return fg_plan_make(&fg_known_gpus(NULL)[0], &problem, plan) == FG_OK;
 }
 
-/* With all kinds and pairs of types, or with those whose turn it is. */
+/* Zeros: the default. */
+static bool plan_with(fg_level level, int block_m, int block_n, fg_plan *plan) {
+  return plan_like(level, &(fg_plan){.block_m = block_m, .block_n = block_n}, plan);
+}
+
+/* With all kinds (a rung has one) and pairs of types, or with those whose turn it is. */
 static void add_jobs(const fg_plan *plan, int arch, bool all) {
   static const fg_kind kinds[] = {FG_DENSE, FG_GROUPED_ROWS, FG_MASKED, FG_GROUPED_K}; /* a batch is dense */
-  int turn = job_count;
-  for (int i = 0; i < 16; i++) {
-    if (!all && i != turn % 16) continue;
+  int step = plan->level >= FG_WGMMA ? 4 : 1, turn = job_count * step % 16;
+  for (int i = 0; i < 16; i += step) {
+    if (!all && i != turn) continue;
     cr_assert_lt(job_count, MOST_JOBS);
     const fg_problem full = {
         .kind = kinds[i % 4], .a = {.type = i & 4 ? FG_E5M2 : FG_E4M3}, .b = {.type = i & 8 ? FG_E5M2 : FG_E4M3}};
@@ -88,10 +95,10 @@ static int number_in(const char *log, const char *words, bool before) {
 
 /* Looks at what was compiled; the kernel's registers. */
 static int check_one(const struct job *job) {
-  char name[96];
-  snprintf(name, sizeof name, "%s %dx%d for sm_%d, a e%dm%d, b e%dm%d, kind %d", fg_kernel_name(job->id.level), job->id.block_m,
-           job->id.block_n, job->arch, 4 + job->id.a_is_e5m2, 3 - job->id.a_is_e5m2, 4 + job->id.b_is_e5m2, 3 - job->id.b_is_e5m2,
-           job->id.kind);
+  char name[128];
+  snprintf(name, sizeof name, "%s %dx%d, %d stages, clusters of %d, for sm_%d, a e%dm%d, b e%dm%d, kind %d",
+           fg_kernel_name(job->id.level), job->id.block_m, job->id.block_n, job->id.stages, job->id.cluster, job->arch,
+           4 + job->id.a_is_e5m2, 3 - job->id.a_is_e5m2, 4 + job->id.b_is_e5m2, 3 - job->id.b_is_e5m2, job->id.kind);
   cr_expect_eq(job->status, FG_OK, "%s: %s", name, job->log);
   if (job->status != FG_OK) return -1;
   cr_assert_not_null(job->log, "%s: there is no log", name);
@@ -120,7 +127,7 @@ static void print_table(const int registers[MOST_JOBS]) {
       if (registers[next] < registers[least]) least = next;
       if (registers[next] > registers[most]) most = next;
     }
-    printf("%-7s sm_%-4d %4d kernels, registers from %3d (%dx%d) to %3d (%dx%d)\n", fg_kernel_name(jobs[first].id.level),
+    printf("%-10s sm_%-4d %4d kernels, registers from %3d (%dx%d) to %3d (%dx%d)\n", fg_kernel_name(jobs[first].id.level),
            jobs[first].arch, next - first, registers[least], jobs[least].id.block_m, jobs[least].id.block_n, registers[most],
            jobs[most].id.block_m, jobs[most].id.block_n);
   }
@@ -153,7 +160,7 @@ static bool is_taken(const fg_plan *plan) {
 Test(kernels, compile_at_every_plan) {
   need_compiler();
   int taken = 0;
-  for (int l = 0; l < 2; l++) {
+  for (int l = 0; l < LEVELS; l++) {
     int tiles = 0, before = taken;
     fg_plan plan;
     for (int block_m = 1; block_m <= 1025; block_m++)
@@ -165,9 +172,41 @@ Test(kernels, compile_at_every_plan) {
         add_jobs(&plan, 90, getenv("FG_ALL_PLANS") != NULL);
         taken++;
       }
-    printf("%-7s %d of the %d tile sizes that plans admit\n", fg_kernel_name((int)levels[l]), taken - before, tiles);
+    printf("%-10s %d of the %d tile sizes that plans admit\n", fg_kernel_name((int)levels[l]), taken - before, tiles);
   }
   cr_assert_geq(taken, (int)(sizeof some_tiles / sizeof *some_tiles));
+  compile_and_check();
+}
+
+/* Each tile with each depth of the ring and each size of a cluster; or with one of these, another each time. */
+static int add_rung(fg_level level, bool all) {
+  enum { MOST = 128 };
+  int plans = 0;
+  for (int block_m = 64; block_m <= 256; block_m += 64)
+    for (int block_n = 8; block_n <= 256; block_n += 8) {
+      static fg_plan fitting[MOST];
+      int fit = 0;
+      for (int stages = 0; stages <= 9; stages++)
+        for (int cluster = 1; cluster <= 8; cluster++) {
+          fg_plan wish = {.block_m = block_m, .block_n = block_n, .stages = stages, .cluster = cluster};
+          cr_assert_lt(fit, MOST);
+          if (plan_like(level, &wish, &fitting[fit]) && fitting[fit].stages == stages) fit++;
+        }
+      for (int i = 0; i < fit; i++)
+        if (all || i == plans * 5 % fit) add_jobs(&fitting[i], 90, all);
+      plans += fit;
+    }
+  return plans;
+}
+
+/* Of these, 64 accumulators and as many sums make it tight. */
+Test(kernels, compile_at_every_plan_of_tensor_cores) {
+  need_compiler();
+  for (int r = 0; r < RUNGS; r++) {
+    int before = job_count, plans = add_rung(rungs[r], getenv("FG_ALL_PLANS") != NULL);
+    cr_assert_geq(job_count - before, rungs[r] == FG_CLUSTER ? 4 : 10);
+    printf("%-10s %d of the %d kernels that plans admit\n", fg_kernel_name((int)rungs[r]), job_count - before, 4 * plans);
+  }
   compile_and_check();
 }
 
@@ -175,11 +214,17 @@ Test(kernels, compile_for_every_architecture) {
   need_compiler();
   int archs[MOST_ARCHS], count = fg_compiler_archs(archs, MOST_ARCHS);
   cr_assert(count > 0 && count <= MOST_ARCHS);
-  for (int l = 0; l < 2; l++)
+  for (int l = 0; l < LEVELS; l++)
     for (int i = 0; i < count; i++) {
       fg_plan plan;
       cr_assert(plan_with(levels[l], 0, 0, &plan), "%s", fg_message());
       add_jobs(&plan, archs[i], archs[i] == 90 || getenv("FG_ALL_PLANS"));
+    }
+  for (int r = 0; r < RUNGS; r++)
+    for (int block_m = 64; block_m <= 128; block_m += 64) {
+      fg_plan plan;
+      cr_assert(plan_with(rungs[r], block_m, 0, &plan), "%s", fg_message());
+      add_jobs(&plan, 90, true);
     }
   compile_and_check();
 }
