@@ -212,6 +212,34 @@ static void page_says(const char *name, const char *words) {
   free(page);
 }
 
+/* How many lines of diff's output begin so. */
+static int count_lines(const char *output, char mark) {
+  int lines = *output == mark;
+  while ((output = strchr(output, '\n'))) lines += *++output == mark;
+  return lines;
+}
+
+/* Each kernel but the first changes little of the one before, and its page says how much. */
+static void step_can_be_read(const char *name) {
+  enum { MOST_LINES_THAT_COME = 80 };
+  static char before[64];
+  if (*before) {
+    const int lesson = atoi(name);
+    FILE *pipe = popen(path_of("cd '%s/lessons' && diff %s.cu %s.cu", FG_SOURCE_DIR, before, name), "r");
+    cr_assert_not_null(pipe);
+    char *output = read_all(pipe), words[128];
+    const int status = pclose(pipe), go = count_lines(output, '<'), come = count_lines(output, '>');
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "diff ended with %d", status);
+    cr_expect_leq(come, MOST_LINES_THAT_COME, "with lesson %d come %d lines", lesson, come);
+    snprintf(words, sizeof words, "`./dev step %d` shows %d lines that go and %d that come", lesson, go, come);
+    page_says(name, words);
+    free(output);
+  }
+  snprintf(before, sizeof before, "%s", name);
+}
+
+Test(lessons, steps_can_be_read) { for_each_kernel(step_can_be_read); }
+
 /* Lesson 1: columns x, worst error of e4m3 and of e5m2 from x to 2x. */
 Test(lessons, lesson_1_shows_what_its_page_says) {
   double table[ROWS][COLUMNS];
