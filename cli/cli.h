@@ -96,7 +96,8 @@ fg_level host_level(fg_level level);             /* a level of the CPU with the 
 fg_status level_exists(fg_level level);          /* in this version, on whichever machine */
 const char *gpu_name(const fg_context *context); /* NULL: of the CPU */
 fg_status cuda_context(int ordinal, fg_context **out);
-fg_status level_runs(fg_context *context, fg_level level); /* here and now: its kernel can be had, too */
+fg_status level_runs(fg_context *context, fg_level level);              /* here and now: its kernel can be had, too */
+fg_status level_serves(fg_context *context, const fg_problem *problem); /* such a problem, whose operands are in host memory */
 
 /* The context for --level and --device (NULL: 0): `host` or one of CUDA, which lives until the process ends. FG_BEST, which is of the
  * CPU unless a device is named, becomes the level that it stands for. */

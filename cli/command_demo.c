@@ -199,6 +199,10 @@ static int run_levels(fg_context *host, const struct layer *layer, struct level_
     *result = (struct level_result){.info = &info[i], .d = claim_matrix(m, n, sizeof *result->d, "D")};
     fg_problem problem = problem_of(layer, &a, &b, result->d);
     problem.level = info[i].level;
+    if (level_serves(context, &problem) == FG_UNSUPPORTED) {
+      release(result->d);
+      continue;
+    }
     result->seconds = time_level(context, &problem, text("level %s", info[i].name));
     result->verdict = judge(host, &problem, result->d, FG_FP32, FG_FP32, text("checking level %s", info[i].name));
     result->bits = compare_with_twin(results, count, result, m * n);

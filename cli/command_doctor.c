@@ -12,9 +12,10 @@ fg_finding finding_named(const char *name) {
   return (fg_finding){.name = name};
 }
 
-/* A product small enough to be done at once and large enough to have a short block in each direction, against its bound. */
+/* A product small enough to be done at once and large enough to have a short block in each direction, against its bound; of sizes that
+ * every level serves. */
 static bool multiplies_rightly(fg_context *context, fg_context *host, fg_level level, const char **found) {
-  enum { M = 5, N = 131, K = 200 };
+  enum { M = 5, N = 132, K = 208 };
   static uint8_t a[M * K], b[N * K];
   static float a_scale[M * 2], b_scale[2 * 2], d[M * N];
   for (int i = 0; i < M * K; i++) a[i] = (uint8_t)(i * 37 % 0x7F | (i & 1 ? 0x80 : 0));

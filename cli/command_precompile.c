@@ -94,17 +94,27 @@ struct job {
 struct jobs {
   struct job *list;
   int count;
+  bool is_served[MOST_ITEMS];       /* a level: some problem */
+  const char *unserved[MOST_ITEMS]; /* why another is not; NULL: there is none */
 };
 
 /* The kernel's constants: all else of a plan is for the launch. */
 static bool is_same_kernel(const struct job *job, const fg_problem *problem, const fg_plan *plan) {
   return job->plan.level == plan->level && job->plan.block_m == plan->block_m && job->plan.block_n == plan->block_n &&
-         job->problem.a.type == problem->a.type && job->problem.b.type == problem->b.type && job->problem.kind == problem->kind;
+         job->plan.stages == plan->stages && job->plan.cluster == plan->cluster && job->problem.a.type == problem->a.type &&
+         job->problem.b.type == problem->b.type && job->problem.kind == problem->kind;
 }
 
-static void need(struct jobs *jobs, const fg_gpu *gpu, const fg_problem *problem) {
+/* `nth` of the levels that are asked for. What it does not serve needs no kernel of it. */
+static void need(struct jobs *jobs, const fg_gpu *gpu, const fg_problem *problem, int nth) {
   fg_plan plan;
-  require(fg_plan_make(gpu, problem, &plan), "");
+  fg_status status = fg_plan_make(gpu, problem, &plan);
+  if (status == FG_UNSUPPORTED) {
+    if (!jobs->unserved[nth]) jobs->unserved[nth] = text("%s", fg_message());
+    return;
+  }
+  require(status, "");
+  jobs->is_served[nth] = true;
   for (int i = 0; i < jobs->count; i++)
     if (is_same_kernel(&jobs->list[i], problem, &plan)) return;
   if ((jobs->count & (jobs->count - 1)) == 0) {
@@ -125,23 +135,27 @@ static int64_t next_m(int64_t m, int64_t last) {
 
 /* With every `tokens` of the range; it is one of the problem's sizes. */
 static void need_range(struct jobs *jobs, const fg_gpu *gpu, const struct range *range, const fg_problem *problem,
-                       int64_t *tokens) {
-  for (*tokens = range->first; *tokens <= range->last; *tokens = next_m(*tokens, range->last)) need(jobs, gpu, problem);
+                       int64_t *tokens, int nth) {
+  for (*tokens = range->first; *tokens <= range->last; *tokens = next_m(*tokens, range->last)) need(jobs, gpu, problem, nth);
 }
 
 /* A matrix is multiplied by rows of tokens; a stack of experts, by rows of each or by a mask. In its gradient tokens lie along K. */
-static void need_shape(struct jobs *jobs, const fg_gpu *gpu, const struct shape *shape, const struct pair *types, fg_level level,
-                       const struct range *range) {
-  fg_problem problem = {
-      .n = shape->n, .k = shape->k, .groups = shape->groups, .a = {.type = types->a}, .b = {.type = types->b}, .level = level};
+static void need_shape(struct jobs *jobs, const fg_gpu *gpu, const struct shape *shape, const struct pair *types,
+                       const fg_level *levels, int nth, const struct range *range) {
+  fg_problem problem = {.n = shape->n,
+                        .k = shape->k,
+                        .groups = shape->groups,
+                        .a = {.type = types->a},
+                        .b = {.type = types->b},
+                        .level = levels[nth]};
   const fg_kind kinds[] = {shape->groups ? FG_GROUPED_ROWS : FG_DENSE, FG_MASKED};
   for (int i = 0; i < (shape->groups ? 2 : 1); i++) {
     problem.kind = kinds[i];
-    need_range(jobs, gpu, range, &problem, &problem.m);
+    need_range(jobs, gpu, range, &problem, &problem.m, nth);
   }
   problem.kind = shape->groups ? FG_GROUPED_K : FG_DENSE;
   problem.m = shape->n, problem.n = shape->k;
-  need_range(jobs, gpu, range, &problem, &problem.k);
+  need_range(jobs, gpu, range, &problem, &problem.k, nth);
 }
 
 /* --- Compiling */
@@ -271,7 +285,10 @@ static enum outcome run(const struct command *command, int argc, const char **ar
       for (int pair = 0; pair < pair_count; pair++)
         for (int range = 0; range < range_count; range++)
           if (!shapes.list[s].b_type || shapes.list[s].b_type == pairs[pair].b)
-            need_shape(&jobs, &gpu, &shapes.list[s], &pairs[pair], levels[level], &ranges[range]);
+            need_shape(&jobs, &gpu, &shapes.list[s], &pairs[pair], levels, level, &ranges[range]);
+  for (int level = 0; level < level_count; level++)
+    if (!jobs.is_served[level] && jobs.unserved[level])
+      fail(REFUSED, "%s: %s", fg_status_name(FG_UNSUPPORTED), jobs.unserved[level]);
   if (!jobs.count) fail(BAD_USAGE, "--types is '%s', but %s holds no B of such a type", types, weights);
   compile_all(&gpu, &jobs, threads);
   double seconds = seconds_now() - start;

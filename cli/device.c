@@ -29,7 +29,16 @@ fg_status cuda_context(int ordinal, fg_context **out) {
 /* The kernel is loaded, and compiled if need be: a GPU without a compiler runs no level. */
 fg_status level_runs(fg_context *context, fg_level level) {
   fg_status status = fg_can_run(context, level);
-  return status == FG_OK ? fg_prepare(context, &(fg_problem){.level = level}) : status;
+  return status == FG_OK ? fg_prepare(context, &(fg_problem){.level = level, .a.scale_layout = FG_ROWS_CONTIGUOUS}) : status;
+}
+
+fg_status level_serves(fg_context *context, const fg_problem *problem) {
+  fg_problem there;
+  fg_status status = send_operands(context, problem, &there);
+  if (status != FG_OK) return status;
+  status = fg_prepare(context, &there);
+  free_operands(context, &there);
+  return status;
 }
 
 fg_context *context_for(fg_level *level, const char *device, fg_context *host) {
@@ -66,6 +75,18 @@ static fg_status send(fg_context *context, const void *from, int64_t bytes, cons
   return status;
 }
 
+/* A's scales with rows contiguous, in whole 16 bytes, as the copy engine wants them; NULL where the level has none, or they are so. */
+static float *repacked_scales(const fg_problem *problem, int64_t *ld) {
+  const fg_operand *a = &problem->a;
+  if (problem->level < FG_TMA || a->scaling != FG_1X128 || a->scale_layout != FG_BLOCKS_CONTIGUOUS || !a->scale) return NULL;
+  int64_t blocks = blocks_of(problem->k), from_ld = a->scale_ld ? a->scale_ld : blocks;
+  *ld = (problem->m + 3) / 4 * 4;
+  float *scales = claim_matrix(blocks, *ld, sizeof *scales, "the scales");
+  for (int64_t block = 0; block < blocks; block++)
+    for (int64_t row = 0; row < *ld; row++) scales[block * *ld + row] = row < problem->m ? a->scale[row * from_ld + block] : 0;
+  return scales;
+}
+
 static fg_status send_operand(fg_context *context, const fg_operand *from, int64_t count, int64_t scales, fg_operand *to) {
   const void *scale = NULL;
   fg_status status = send(context, from->data, count * type_bytes(from->type), &to->data);
@@ -75,21 +96,29 @@ static fg_status send_operand(fg_context *context, const fg_operand *from, int64
 }
 
 fg_status send_operands(fg_context *context, const fg_problem *problem, fg_problem *there) {
+  fg_operand from_a = problem->a;
   *there = *problem;
   if (!is_cuda(context)) return FG_OK;
+  float *repacked = problem->kind == FG_DENSE ? repacked_scales(problem, &from_a.scale_ld) : NULL;
+  if (repacked) {
+    from_a.scale = repacked;
+    from_a.scale_layout = FG_ROWS_CONTIGUOUS;
+    there->a = from_a;
+  }
   there->a.data = there->b.data = there->c.data = there->bias.data = there->group_values = NULL;
   there->d.data = NULL;
   there->a.scale = there->b.scale = NULL;
   int64_t m = problem->m, n = problem->n, k = problem->k;
   int64_t a = matrices_of_a(problem), b = matrices_of_b(problem), d = matrices_of_d(problem);
   int64_t groups = problem->kind == FG_DENSE ? 1 : problem->groups, values = problem->kind == FG_GROUPED_ROWS ? m : groups;
-  fg_status status = send_operand(context, &problem->a, a * m * k, a * scales_of(problem, &problem->a, m), &there->a);
+  fg_status status = send_operand(context, &from_a, a * m * k, a * scales_of(problem, &from_a, m), &there->a);
   if (status == FG_OK) status = send_operand(context, &problem->b, b * n * k, b * scales_of(problem, &problem->b, n), &there->b);
   if (status == FG_OK) status = send_operand(context, &problem->c, d * m * n, 0, &there->c);
   if (status == FG_OK) status = send_operand(context, &problem->bias, groups * n, 0, &there->bias);
   if (status == FG_OK) status = send(context, problem->group_values, values * (int64_t)sizeof(int32_t), &there->group_values);
   if (status == FG_OK) status = fg_memory_allocate(context, (size_t)result_bytes(problem), &there->d.data);
   if (status != FG_OK) free_operands(context, there);
+  if (repacked) release(repacked);
   return status;
 }
 

@@ -17,17 +17,17 @@ fg_level kernel_of_lesson(long number) {
 
 /* --- The kernel, compiled */
 
+enum { M = 512, N = 512, K = 1024 };
+
 /* NULL: it compiles; else why it cannot be tried. A kernel that does not compile, as one that is being edited, is a failure. */
 static const char *compile(fg_level level, const fg_gpu *gpu, fg_kernel *kernel) {
-  fg_status status = fg_precompile(gpu, &(fg_problem){.level = level}, kernel);
+  fg_status status = fg_precompile(gpu, &(fg_problem){.m = M, .n = N, .k = K, .level = level}, kernel);
   if (status == FG_UNSUPPORTED) return text("%s", fg_message());
   require(status, "");
   return NULL;
 }
 
 /* --- The kernel at work */
-
-enum { M = 512, N = 512, K = 1024 };
 
 struct work {
   fg_problem problem; /* D in FP32, to be given */

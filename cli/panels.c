@@ -6,7 +6,8 @@ fg_operand rows_of(const fg_operand *operand, int64_t first, int64_t k) {
   fg_operand part = *operand;
   if (part.data) part.data = (const char *)operand->data + first * operand->ld * type_bytes(operand->type);
   if (operand->scale && operand->scaling != FG_TENSOR)
-    part.scale += (operand->scaling == FG_1X128 ? first : first / BLOCK) * blocks_of(k);
+    part.scale +=
+        (operand->scaling == FG_1X128 ? first : first / BLOCK) * (operand->scale_layout == FG_ROWS_CONTIGUOUS ? 1 : blocks_of(k));
   return part;
 }
 

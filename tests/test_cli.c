@@ -346,7 +346,7 @@ static const struct refusal {
 
     {"finegemm gemm --a nan.npy --b w.npy --out d.npy", 5, "nan.npy: FG_BAD_VALUE: from is NaN at [5, 7]"},
     {"finegemm gemm --a x.npy --b nan_scale.safetensors --out d.npy", 5, "FG_BAD_SCALE: b.scale"},
-    {"finegemm gemm --a x.npy --b w.npy --out d.npy --level wgmma", 5, "FG_UNSUPPORTED: level is wgmma"},
+    {"finegemm gemm --a x.npy --b w.npy --out d.npy --level full", 5, "FG_UNSUPPORTED: level is full"},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --level naive", 5, "FG_UNSUPPORTED: "},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --level shared --device 1", 5, "FG_UNSUPPORTED: "},
     {"finegemm gemm --a x.npy --b w.npy --out d.npy --device 0", 5, "FG_UNSUPPORTED: "},
@@ -439,7 +439,7 @@ static const struct refusal {
     {"finegemm plan --m 1 --n 1 --k 1 --arch sm_120a", 2, "--sms is missing; no GPU of sm_120a is known"},
     {"finegemm plan --m 1 --n 1 --k 1 --sms 0", 2, "--sms is '0'"},
     {"finegemm plan --m 1 --n 1 --k 1 --level blas", 5, "FG_UNSUPPORTED: level is blas"},
-    {"finegemm plan --m 1 --n 1 --k 1 --level wgmma", 5, "FG_UNSUPPORTED: level is wgmma"},
+    {"finegemm plan --m 1 --n 1 --k 1 --level wgmma", 5, "FG_UNSUPPORTED: k is 1; level wgmma"},
     {"finegemm plan --m 1 --n 1 --k 1 --split-k 2", 5, "FG_UNSUPPORTED: split_k is 2"},
     {"finegemm plan --m 1 --n 1 --k 1 --split-k 2 --no-split-k", 5, "FG_BAD_SIZE: split_k is 2"},
     {"finegemm plan --m 1 --n 1 --k 1 --block-m 7", 5, "FG_BAD_PLAN: plan.block_m is 7"},
@@ -480,7 +480,8 @@ static const struct refusal {
     {"finegemm precompile --config folder.npy", 3, "folder.npy: it must be a regular file"},
     {"finegemm precompile --config garbage.safetensors", 3, "garbage.safetensors: is not JSON: line 1"},
     {"finegemm precompile --levels reference", 5, "FG_UNSUPPORTED: level is reference"},
-    {"finegemm precompile --levels shared,tma", 5, "FG_UNSUPPORTED: level is tma"},
+    {"finegemm precompile --levels shared,full", 5, "FG_UNSUPPORTED: level is full"},
+    {"finegemm precompile --levels tma --gpu A100", 5, "FG_UNSUPPORTED: level is tma, which needs a Hopper GPU"},
 
     {"finegemm cache", 2, "an argument is missing; usage: finegemm cache list|verify|clear|export DIR"},
     {"finegemm cache burn", 2, "'burn' is nothing to do with a cache; it must be list, verify, clear or export"},
@@ -497,7 +498,7 @@ static const struct refusal {
 
     {"finegemm lesson 4 now", 2, "'now' is one argument too many"},
     {"finegemm lesson 5 --frobnicate", 2, "--frobnicate: there is no such option"},
-    {"finegemm lesson 6", 2, "'6' is no lesson"},
+    {"finegemm lesson 11", 2, "'11' is no lesson"},
 };
 
 Test(cli, refusals) {
@@ -1417,7 +1418,7 @@ Test(cli, levels_and_doctor) {
     cr_expect_str_eq(string_in(level, "name"), info[i].name);
     cr_expect(json_boolean_value(json_object_get(level, "here")) == here, "%s", info[i].name);
     cr_expect(json_is_null(json_object_get(level, "reason")) == here, "%s", info[i].name);
-    if (info[i].level >= FG_WGMMA) cr_expect(strstr(string_in(level, "reason"), "not part of finegemm"), "%s", info[i].name);
+    if (info[i].level == FG_FULL) cr_expect(strstr(string_in(level, "reason"), "not part of finegemm"), "%s", info[i].name);
   }
   json_t *doctor = json_from("finegemm doctor --json", 0);
   cr_expect(json_is_true(json_object_get(doctor, "healthy")));
@@ -1466,12 +1467,15 @@ Test(cli, demo, .timeout = 600) {
   cr_expect(json_is_null(json_object_get(none, "scalings")) && json_is_true(json_object_get(none, "passes")));
 }
 
+#define KERNEL_LESSONS                                                                                                           \
+  "4  naive\n5  shared\n6  wgmma\n7  tma\n8  pipeline\n9  persistent\n10  cluster\n\n'finegemm lesson N' runs one.\n"
+
 /* The program looks for lessons beside itself; here that is a copy of it. Kernels it has with it. */
 Test(cli, lessons) {
   char command[4400];
   snprintf(command, sizeof command, "cp '%s' program", FINEGEMM_PROGRAM);
   cr_assert(system(command) == 0 && setenv("FINEGEMM", "./program", 1) == 0);
-  cr_expect_str_eq(run_well("finegemm lesson"), "4  naive\n5  shared\n\n'finegemm lesson N' runs one.\n");
+  cr_expect_str_eq(run_well("finegemm lesson"), KERNEL_LESSONS);
   cr_expect(run("finegemm lesson 1").code == 1);
   cr_expect(strstr(run("finegemm lesson 1").err, "no lessons are installed that are programs"));
   cr_assert(mkdir("lessons", 0700) == 0);
@@ -1479,9 +1483,9 @@ Test(cli, lessons) {
   write_bytes("lessons/03_echo", script, sizeof script - 1, false);
   write_bytes("lessons/03_echo.md", script, sizeof script - 1, false);
   cr_assert(chmod("lessons/03_echo", 0700) == 0);
-  cr_expect_str_eq(run_well("finegemm lesson"), "3  echo\n4  naive\n5  shared\n\n'finegemm lesson N' runs one.\n");
+  cr_expect_str_eq(run_well("finegemm lesson"), "3  echo\n" KERNEL_LESSONS);
   json_t *list = json_object_get(json_from("finegemm lesson --json", 0), "lessons");
-  cr_expect(json_array_size(list) == 3 && integer_in(json_array_get(list, 0), "number") == 3);
+  cr_expect(json_array_size(list) == 8 && integer_in(json_array_get(list, 0), "number") == 3);
   struct answer answer = run("finegemm lesson 3 --plot 'a b'");
   cr_expect(answer.code == 7 && strcmp(answer.out, "echo of --plot a b\n") == 0, "%s%s", answer.out, answer.err);
   cr_expect(run("finegemm lesson 1").code == 2 && run("finegemm lesson three").code == 2 && run("finegemm lesson 3x").code == 2);
@@ -1814,7 +1818,7 @@ Test(cli, levels_of_a_gpu_that_runs_nothing, .timeout = 600) {
   cr_assert(setenv("FG_CUDA_DRIVER", FG_STUB_DRIVER, 1) == 0);
   json_t *levels = json_object_get(json_from("finegemm levels --json", 0), "levels");
   for (int level = FG_NAIVE; level <= FG_FULL; level++)
-    cr_expect(json_boolean_value(json_object_get(json_array_get(levels, (size_t)level - 1), "here")) == (level <= FG_SHARED));
+    cr_expect(json_boolean_value(json_object_get(json_array_get(levels, (size_t)level - 1), "here")) == (level <= FG_CLUSTER));
   static const char *const asked[] = {"--level naive", "--level shared", "--device 0", "--level naive --device 0 --c c.npy"};
   static const char *const given[] = {"naive", "shared", "shared", "naive"};
   for (int i = 0; i < 4; i++) {
