@@ -155,6 +155,8 @@ static void draw_round_trip(uint64_t seed, unsigned swizzle, struct told *told, 
   *from = make_tensor(&state, told->row_bytes, 0);
   *to = make_tensor(&state, told->row_bytes, HALF);
   to->type = from->type, to->element = from->element;
+  to->sizes[0] +=
+      (16 / to->element - to->sizes[0] % (16 / to->element)) % (16 / to->element); /* no store is cut off within a piece */
   to->strides[0] = (to->sizes[0] * to->element + 15) / 16 * 16, to->strides[1] = to->strides[0] * to->sizes[1];
   memcpy(to->box, from->box, sizeof to->box);
   for (int i = 0; i < 2; i++) {
@@ -206,6 +208,25 @@ Test(emulator_engines, a_copy_that_nobody_waits_for) {
         "tma_store may still read shared memory when its block leaves the kernel: bulk_wait_read() is missing");
   told.wrong = 4;
   fails(round_trip, &told, 1, 32, "or leaves this group pending");
+}
+
+Test(emulator_engines, a_store_is_not_cut_off_within_a_piece) {
+  _Alignas(64) struct told told = {.rank = 2, .row_bytes = 48, .bytes = 48, .offset = TO};
+  struct tensor tensor = {.element = 1, .sizes = {90, 1, 1}, .strides = {112, 112}, .box = {48, 1, 1}};
+  for (uint64_t seed = 0; seed < SEEDS; seed++)
+    for (int x = 0; x <= 64; x += 16) {
+      pack(told.maps[0], &tensor, 2, 0);
+      tensor.begin = HALF;
+      pack(told.maps[1], &tensor, 2, 0);
+      tensor.begin = 0;
+      told.at[0][0] = told.at[1][0] = x;
+      if (x + 48 <= 90)
+        passes(round_trip, &told, 1, 32, seed);
+      else
+        fails(round_trip, &told, 1, 32,
+              "tma_store_2d reaches beyond the tensor's row of 90 bytes, which does not end with a piece of 16");
+    }
+  make_global();
 }
 
 /* --- What a map and its user must keep to */
