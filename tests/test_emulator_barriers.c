@@ -640,7 +640,7 @@ static int landing_count;
 
 static void land(void *thing) {
   struct landing *landing = thing;
-  emu_mbarrier_bytes(landing->block, landing->slot, landing->bytes, NULL);
+  emu_mbarrier_bytes(landing->block, landing->slot, landing->bytes);
 }
 
 static void copy(int to, unsigned bytes) {

@@ -196,7 +196,7 @@ Test(emulator_scheduler, code_costs_what_the_table_says) {
   struct given given = {.counts = &cycles};
   struct emu_launch launch = launch_of(cost_what_is_done, &given, 1, 1);
   passes(&launch);
-  cr_assert_eq(cycles, 10 * COST_STEP + 7 * COST_FMA + COST_SHARED + COST_FENCE);
+  cr_assert_eq(cycles, 3 * COST_STEP + 7 * COST_FMA + COST_SHARED + COST_FENCE);
 }
 
 /* --- Faults */

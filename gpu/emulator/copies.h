@@ -16,7 +16,7 @@ struct emu_copy {
   struct emu_thread *by; /* who asked, where, by what */
   const void *where;
   const char *what;
-  emu_time begins, moved, ends; /* as costs.h has it; moved: the engine is free for the next */
+  emu_time begins, ends; /* as costs.h has it */
   unsigned bytes;
   bool is_box;
   struct emu_box box;

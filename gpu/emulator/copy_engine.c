@@ -101,8 +101,8 @@ void emu_copy_take_turn(struct emu_copy *copy, emu_time latency, unsigned bytes_
   struct emu_engine *engine = copy->by->block->engine;
   emu_time now = copy->by->now;
   copy->begins = engine->copies_until > now ? engine->copies_until : now;
-  copy->moved = engine->copies_until = copy->begins + (copy->bytes + bytes_per_cycle - 1) / bytes_per_cycle;
-  copy->ends = copy->moved + latency;
+  engine->copies_until = copy->begins + (copy->bytes + bytes_per_cycle - 1) / bytes_per_cycle;
+  copy->ends = engine->copies_until + latency;
 }
 
 void emu_copy_later(struct emu_copy *copy, emu_time model, void (*happen)(void *)) {
@@ -125,7 +125,7 @@ static void land(void *thing) {
   emu_shadow_landed(block, copy->offset, copy->bytes);
   unsigned slot = copy->slot, bytes = copy->bytes;
   emu_copy_finish(copy);
-  emu_mbarrier_bytes(block, slot, bytes, NULL);
+  emu_mbarrier_bytes(block, slot, bytes);
 }
 
 /* To `block`, whose mbarrier at `barrier` is told. */
@@ -218,14 +218,14 @@ void emu_call_bulk_send(void *to, unsigned rank, const void *from, unsigned byte
   emu_shadow_async_read(self->block, from_offset, bytes, actor, epoch, self);
   must_know(self->block, actor, epoch, self);
   copy->from = from_offset;
-  emu_copy_take_turn(copy, COST_CLUSTER, COST_PEER_BYTES);
+  emu_copy_take_turn(copy, COST_PEER, COST_PEER_BYTES);
   emu_copy_later(copy, copy->ends - self->now, land);
 }
 
 /* --- A peer's shared memory, without the copy engine */
 
 void emu_call_remote(void *in_shared, unsigned rank, void *value, unsigned bytes, bool is_write) {
-  struct emu_thread *self = emu_begin(is_write ? "store_remote" : "load_remote", __builtin_return_address(0), COST_CLUSTER);
+  struct emu_thread *self = emu_begin(is_write ? "store_remote" : "load_remote", __builtin_return_address(0), COST_PEER);
   unsigned offset = emu_shared_offset(self, "in_shared", in_shared, bytes, bytes);
   struct emu_block *block = peer_of(self, rank);
   if (block != self->block) emu_reach(block, self);

@@ -38,7 +38,7 @@ static void read_store(void *thing) {
   else
     memcpy(copy->data, copy->block->shared + copy->offset, copy->bytes);
   copy->was_read = true;
-  emu_copy_later(copy, copy->ends - copy->moved, write_store);
+  emu_copy_later(copy, COST_STORE_WRITTEN, write_store);
   tell(copy->by);
 }
 
@@ -60,8 +60,8 @@ static struct emu_stores *stores_of(struct emu_thread *self) {
 static struct emu_copy *ask_for_store(struct emu_thread *self, unsigned offset, unsigned bytes) {
   struct emu_copy *copy = emu_copy_ask(self, STORE, self->block, offset, bytes, bytes);
   copy->group = self->stores->asked;
-  emu_copy_take_turn(copy, COST_COPY_LATENCY, COST_COPY_BYTES);
-  emu_copy_later(copy, copy->moved - self->now, read_store);
+  emu_copy_take_turn(copy, COST_STORE_LATENCY, COST_COPY_BYTES);
+  emu_copy_later(copy, copy->ends - self->now, read_store);
   return copy;
 }
 

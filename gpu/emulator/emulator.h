@@ -263,9 +263,9 @@ void emu_mbarriers_free(struct emu_mbarriers *mbarriers);
  * is not known to the thread, or not fenced for the async proxy or the cluster. */
 unsigned emu_mbarrier_slot(struct emu_block *block, unsigned offset, struct emu_thread *by, bool is_async);
 /* The epoch at which what completes in the barrier's present phase will be known; and that so many bytes of it have landed, which may
- * end the phase. `knowledge` NULL, or what is known with it. */
+ * end the phase. */
 uint32_t emu_mbarrier_epoch(struct emu_block *block, unsigned slot);
-void emu_mbarrier_bytes(struct emu_block *block, unsigned slot, unsigned bytes, const struct emu_knowledge *knowledge);
+void emu_mbarrier_bytes(struct emu_block *block, unsigned slot, unsigned bytes);
 /* At the block's end: a fault if one stands in the midst of a phase. */
 void emu_mbarriers_end(struct emu_block *block);
 /* For reports: "the mbarrier at byte 512, initialised at lessons/07_tma.cu(31), in phase 3, which 1 arrival and 2048 bytes still miss" */

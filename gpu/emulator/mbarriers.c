@@ -154,7 +154,7 @@ static void end_phase(struct emu_mbarrier *barrier, emu_time at) {
     if (thread->waiting != EMU_AT_MBARRIER || thread->waits_for != barrier) continue;
     barrier->waking++;
     barrier->woken = thread;
-    emu_wake(thread, at + COST_MBARRIER);
+    emu_wake(thread, at + COST_WAKE);
   }
 }
 
@@ -172,7 +172,7 @@ static void arrive(struct emu_mbarrier *barrier, struct emu_thread *self) {
   emu_release(self, &barrier->arriving[is_remote]);
   barrier->pending--;
   barrier->arrived[self->actor] = barrier->phase + 1;
-  end_phase(barrier, self->now + (is_remote ? COST_CLUSTER : 0));
+  end_phase(barrier, self->now + (is_remote ? COST_PEER / 2 : 0)); /* there, and not back */
 }
 
 void emu_call_mbarrier_arrive(void *barrier, unsigned expected_bytes, bool expects) {
@@ -220,9 +220,8 @@ void emu_call_mbarrier_wait(void *barrier, unsigned parity, bool is_for_cluster)
 
 uint32_t emu_mbarrier_epoch(struct emu_block *block, unsigned slot) { return block->mbarriers->barriers[slot].phase + 1; }
 
-void emu_mbarrier_bytes(struct emu_block *block, unsigned slot, unsigned bytes, const struct emu_knowledge *knowledge) {
+void emu_mbarrier_bytes(struct emu_block *block, unsigned slot, unsigned bytes) {
   struct emu_mbarrier *barrier = &block->mbarriers->barriers[slot];
-  if (knowledge) join(block->cluster, &barrier->arriving[0], knowledge);
   barrier->bytes -= bytes;
   if (barrier->bytes < -(long long)MOST)
     emu_fault(barrier->announced_by, barrier->announced_at,

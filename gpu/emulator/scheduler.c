@@ -171,9 +171,11 @@ void emu_spend(struct emu_thread *self, emu_time cycles) {
   scheduler->cluster.now = self->now;
 }
 
+/* A multiplication with addition pays for the step that it is in: the chip's compiler unrolls the loops around them. */
 emu_time emu_owed(struct emu_thread *self) {
   struct emu_fibre *fibre = self->fibre;
-  emu_time owed = fibre->owed + (self->steps - fibre->paid_steps) * COST_STEP + (self->view.fused - fibre->paid_fused) * COST_FMA;
+  uint64_t steps = self->steps - fibre->paid_steps, fused = self->view.fused - fibre->paid_fused;
+  emu_time owed = fibre->owed + (steps > fused ? steps - fused : 0) * COST_STEP + fused * COST_FMA;
   fibre->owed = 0, fibre->paid_steps = self->steps, fibre->paid_fused = self->view.fused;
   return owed;
 }
