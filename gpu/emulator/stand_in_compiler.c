@@ -55,6 +55,10 @@ static const char *const flags[] = {"-std=c++17",
                                     OBJECT_FILE,
                                     "-x",
                                     "c++"};
+/* Optimised so far that a hook's call is a jump; an error in a macro is where the kernel uses it; and no variable takes over the place
+ * of accumulators, for which it would be taken while a product is under way. */
+static const char *const gcc_flags[] = {"-O1", "-ftrack-macro-expansion=0", "-fstack-reuse=none", NULL};
+static const char *const clang_flags[] = {"-O2", "-mllvm", "-no-stack-coloring", NULL};
 static const char *const libraries[] = {"-x", "none", "-lm", "-lc", "-lgcc"};
 
 struct _nvrtcProgram {
@@ -82,12 +86,15 @@ static const char *text_of(const struct fg_source *embedded, char **heap) {
 
 static void add_text(SHA2_CTX *hash, const char *text) { SHA256Update(hash, (const uint8_t *)text, strlen(text) + 1); }
 
+static const char *const *own_flags(void) { return compiler_name && strstr(compiler_name, "clang") ? clang_flags : gcc_flags; }
+
 static void ask(void) {
   uint8_t digest[SHA256_DIGEST_LENGTH];
   SHA2_CTX hash;
   SHA256Init(&hash);
   compiler_name = emu_compiler_name();
   add_text(&hash, compiler_name ? compiler_name : "");
+  for (const char *const *flag = own_flags(); *flag; flag++) add_text(&hash, *flag);
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) add_text(&hash, flags[i]);
   for (const struct fg_source *embedded = emu_embedded_headers; embedded->name; embedded++) {
     char *heap;
@@ -256,13 +263,11 @@ static bool write_sources(const char *folder, nvrtcProgram program) {
 
 /* Runs the compiler in the folder. false: program->log says why. */
 static bool run(const char *folder, nvrtcProgram program) {
-  const char *words[sizeof flags / sizeof *flags + sizeof libraries / sizeof *libraries + 5];
+  const char *words[sizeof flags / sizeof *flags + sizeof libraries / sizeof *libraries + sizeof gcc_flags / sizeof *gcc_flags + 3];
   char map[EMU_PATH_BYTES + 32];
   int count = 0;
   bool ran;
-  bool is_clang = compiler_name && strstr(compiler_name, "clang");
-  words[count++] = is_clang ? "-O2" : "-O1";                   /* where a hook's call is a jump */
-  if (!is_clang) words[count++] = "-ftrack-macro-expansion=0"; /* an error in a macro is where the kernel uses it */
+  for (const char *const *flag = own_flags(); *flag; flag++) words[count++] = *flag;
   snprintf(map, sizeof map, "-fdebug-prefix-map=%s=", folder);
   words[count++] = map;
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) words[count++] = flags[i];
