@@ -29,8 +29,8 @@ set(gpu_tests test_driver test_compiler test_host)
 # What wants a GPU or its compiler, the real ones, and is skipped where they are not.
 set(device_tests test_gpu test_rungs test_kernels test_vocabulary test_stand_in test_defects)
 if(FG_WITH_CUDA)
-  file(GLOB driver_sources CONFIGURE_DEPENDS gpu/emulator/cuda_stub.c gpu/emulator/driver_*.c)
-  add_library(cuda_stub SHARED ${driver_sources}) # the emulator's driver, which by itself runs nothing
+  add_library(cuda_stub SHARED $<TARGET_OBJECTS:fg_driver_objects>)
+  set_target_properties(cuda_stub PROPERTIES LINKER_LANGUAGE C)
   add_library(nvrtc_stub SHARED tests/stub/nvrtc_stub.c)
   foreach(stub cuda_stub nvrtc_stub)
     set_target_properties(${stub} PROPERTIES C_VISIBILITY_PRESET default)

@@ -1,6 +1,5 @@
 #include "driver_parts.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,24 +8,6 @@
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 struct driver_state emu_driver;
 _Thread_local struct driver_stack emu_driver_stack;
-
-/* Of the calling thread's last call, on the heap: a library that is opened late has little room for what is each thread's. */
-struct said {
-  CUresult error; /* CUDA_SUCCESS: nothing was said */
-  char words[SAID_BYTES];
-};
-static pthread_key_t said_key;
-static pthread_once_t said_once = PTHREAD_ONCE_INIT;
-static void make_said_key(void) { pthread_key_create(&said_key, free); }
-
-static struct said *said(bool make) {
-  pthread_once(&said_once, make_said_key);
-  struct said *here = pthread_getspecific(said_key);
-  if (here || !make) return here;
-  here = calloc(1, sizeof *here);
-  if (here) pthread_setspecific(said_key, here);
-  return here;
-}
 
 void driver_forget(struct thing *thing) {
   struct thing **at = &emu_driver.things;
@@ -149,12 +130,12 @@ struct stub_live stub_live(void) {
   return live;
 }
 
-void stub_register(void *pointer, size_t bytes, enum stub_memory host) {
+void stub_register(void *pointer, size_t bytes, enum stub_memory kind) {
   driver_lock();
   struct memory *memory = driver_memory_at((uintptr_t)pointer);
   if (memory && memory->backing == HOST) driver_forget(&memory->thing);
-  if (host != STUB_UNKNOWN && (memory = driver_make(MEMORY, sizeof *memory, 0)) != NULL)
-    memory->begin = (uintptr_t)pointer, memory->bytes = bytes, memory->backing = HOST, memory->is_managed = host == STUB_MANAGED;
+  if (kind != STUB_UNKNOWN && (memory = driver_make(MEMORY, sizeof *memory, 0)) != NULL)
+    memory->begin = (uintptr_t)pointer, memory->bytes = bytes, memory->backing = HOST, memory->is_managed = kind == STUB_MANAGED;
   driver_unlock();
 }
 
@@ -186,7 +167,7 @@ static bool fails_now(enum needs needs) {
 CUresult driver_begin(enum needs needs, const char *function) {
   driver_lock();
   emu_driver.calls++;
-  if (needs != NOTHING && said(false)) said(false)->error = CUDA_SUCCESS;
+  if (needs != NOTHING) driver_forget_words();
   if (fails_now(needs)) {
     if (!*emu_driver.first_failed) emu_driver.first_failed = function;
     return emu_driver.fail_error;
@@ -201,20 +182,4 @@ CUresult driver_begin(enum needs needs, const char *function) {
 CUresult driver_end(CUresult result) {
   driver_unlock();
   return result;
-}
-
-CUresult driver_say(CUresult error, const char *format, ...) {
-  struct said *here = said(true);
-  if (!here) return error;
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(here->words, sizeof here->words, format, arguments);
-  va_end(arguments);
-  here->error = error;
-  return error;
-}
-
-const char *driver_said(CUresult error) {
-  const struct said *here = said(false);
-  return here && error != CUDA_SUCCESS && here->error == error ? here->words : NULL;
 }

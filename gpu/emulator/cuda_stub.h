@@ -40,7 +40,7 @@ struct stub_live stub_live(void);
 
 /* Host memory that the driver knows: page-locked, or managed (which every device reaches). NULL: it is forgotten. */
 enum stub_memory { STUB_UNKNOWN, STUB_PINNED, STUB_MANAGED };
-void stub_register(void *pointer, size_t bytes, enum stub_memory memory);
+void stub_register(void *pointer, size_t bytes, enum stub_memory kind);
 
 /* A launch, or one that a stream's capture recorded and a graph's launch repeated. */
 enum { STUB_ARGUMENT_BYTES = 4096 };

@@ -1,6 +1,7 @@
 /* What the files of the stand-in driver share.
  *
  *   cuda_stub.c            its state, what tests set in it, and what every call begins and ends with
+ *   driver_words.c         what is said of an error beyond its name
  *   driver_devices.c       devices and contexts
  *   driver_streams.c       streams, events
  *   driver_graphs.c        what a stream's capture records, and its launch
@@ -166,9 +167,10 @@ CUresult driver_end(CUresult result);
 void driver_lock(void);
 void driver_unlock(void);
 
-/* The error, which cuGetErrorString() then explains to this thread in these words. */
+/* driver_words.c: the error, which cuGetErrorString() then explains to this thread in these words. */
 CUresult driver_say(CUresult error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *driver_said(CUresult error); /* NULL: nothing, of this error */
+void driver_forget_words(void);          /* with the next call */
 
 #define BEGIN(needs)                                                                                                             \
   CUresult result = driver_begin(needs, __func__);                                                                               \

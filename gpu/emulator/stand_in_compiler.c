@@ -45,12 +45,12 @@ static const char *const flags[] = {"-std=c++17",
                                     "-Wno-psabi",
                                     "-Wl,-Bsymbolic",
                                     "-Wl,-z,defs",
-                                    "-I" EMULATOR_FOLDER,
-                                    "-I" DEVICE_FOLDER,
+                                    "-Igpu/emulator",
+                                    "-Igpu/device",
                                     "-include",
                                     DEFINES_FILE,
                                     "-include",
-                                    EMULATOR_FOLDER "cuda_builtins.cuh",
+                                    "gpu/emulator/cuda_builtins.cuh",
                                     "-o",
                                     OBJECT_FILE,
                                     "-x",
@@ -341,7 +341,8 @@ nvrtcResult nvrtcGetProgramLogSize(nvrtcProgram program, size_t *bytes) {
 
 nvrtcResult nvrtcGetProgramLog(nvrtcProgram program, char *log) {
   if (!program || !log) return NVRTC_ERROR_INVALID_INPUT;
-  strcpy(log, program->log ? program->log : "");
+  const char *words = program->log ? program->log : "";
+  memcpy(log, words, strlen(words) + 1);
   return NVRTC_SUCCESS;
 }
 
