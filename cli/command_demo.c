@@ -346,7 +346,7 @@ static void print_levels(const struct layer *layer, const struct level_result *r
   for (int i = 0; i < levels; i++) {
     bool ran = false;
     for (int l = 0; l < count; l++) ran = ran || results[l].info == &info[i];
-    if (!ran) printf("%s%s", missing++ ? ", " : "(not here: ", info[i].name);
+    if (!ran) printf("%s%s", missing++ ? ", " : "(not here or not of this size: ", info[i].name);
   }
   if (missing) printf("; 'finegemm levels' says why)\n");
 }

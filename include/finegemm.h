@@ -161,7 +161,14 @@ typedef enum fg_group_by {
 /** The type of group_values' integers. */
 typedef enum fg_index_type { FG_INT32 = 0, FG_INT64 = 1 } fg_index_type;
 
-/** The ladder, each rung one idea; fg_levels() tells about them. */
+/**
+ * The ladder, each rung one idea; fg_levels() tells about them.
+ *
+ * FG_WGMMA to FG_CLUSTER multiply FG_DENSE problems with FG_1X128 scales of A and FG_128X128 of B, m, n and k up to 2^31 - 1024, k a
+ * multiple of 16; A and B begin at multiples of 16 bytes, and so do their rows. From FG_TMA on, A's scales are FG_ROWS_CONTIGUOUS and begin,
+ * as each column of them, at multiples of 16 bytes too. FG_CLUSTER adds neither C nor bias, and wants the same of D and its rows, unless
+ * these are shorter than 16 bytes. sm_limit is for FG_PERSISTENT and FG_CLUSTER. Anything else is FG_UNSUPPORTED.
+ */
 typedef enum fg_level {
   FG_BEST = 0,      /**< the fastest that runs the problem here; on the CPU FG_BLAS, but FG_EXACT with FG_NO_SPLIT_K; in a
                          CUDA context FG_SHARED */
@@ -176,7 +183,7 @@ typedef enum fg_level {
   FG_PIPELINE = 9,
   FG_PERSISTENT = 10,
   FG_CLUSTER = 11,
-  FG_FULL = 12
+  FG_FULL = 12 /**< not in this version */
 } fg_level;
 
 /** For fg_problem::flags and fg_conversion::flags. */

@@ -44,20 +44,23 @@ FG_API fg_status fg_context_gpu(const fg_context *context, fg_gpu *gpu);
 typedef struct fg_plan {
   fg_level level;       /**< never FG_BEST in a plan that was made */
   int block_m, block_n; /**< a block of threads has so many rows and columns of D at a time: a tile */
-  int stages;           /**< of the ring that blocks of K go through; 0: the level has none */
+  int stages;           /**< of the ring that blocks of K go through, 2 to 8; 0: the level has none */
   int threads;          /**< of a block; follows from the level and the tile, and cannot be overridden */
-  int blocks;           /**< of the grid: block i takes tiles i, i + blocks, ... With fg_problem::sm_limit at most that many */
-  int cluster;          /**< blocks of a cluster, which divides `blocks`; more than 1: Hopper */
+  int blocks;           /**< of the grid: block i takes tiles i, i + blocks, ... With fg_problem::sm_limit at most that many.
+                             FG_WGMMA, FG_TMA, FG_PIPELINE: as many as tiles */
+  int cluster;          /**< blocks of a cluster, which divides `blocks`; more than 1: Hopper. FG_WGMMA to FG_PERSISTENT: 1;
+                             FG_CLUSTER: 1, 2 or 4, tiles below each other */
   int split_k;          /**< ranges of K, as fg_problem::split_k */
   int shared_bytes;     /**< of shared memory for a block; follows from the level, the tile and the stages */
-  int64_t tiles;        /**< in all, at most 2^31 - 1; follows from the problem */
+  int64_t tiles;        /**< in all, at most 2^31 - 1, those that fill a cluster included; follows from the problem */
 } fg_plan;
 
 /**
  * The plan of a GPU level for a problem: a pure function of its arguments, the same everywhere. Of the problem no pointer is
- * looked at but problem->plan.
+ * looked at but problem->plan. What fg_gemm() refuses of operands, their alignment, strides and layouts, it does not see.
  * @return FG_OK; FG_NULL_POINTER: an argument; FG_BAD_SIZE, FG_BAD_ENUM: the problem, or gpu->sms below 1; FG_UNSUPPORTED: not a
- *         GPU level, none that this GPU runs, or more tiles than it can count; FG_BAD_PLAN: problem->plan.
+ *         GPU level, none that this GPU runs, a kind, scaling, k, size or sm_limit that the level does not serve, and
+ *         fg_message() says which, or more tiles than it can count; FG_BAD_PLAN: problem->plan.
  */
 FG_API fg_status fg_plan_make(const fg_gpu *gpu, const fg_problem *problem, fg_plan *plan);
 
@@ -68,7 +71,7 @@ FG_API fg_status fg_plan_make(const fg_gpu *gpu, const fg_problem *problem, fg_p
 /** A kernel that fg_precompile() has seen to. */
 typedef struct fg_kernel {
   char source[64];   /**< "lessons/05_shared.cu" */
-  char defines[200]; /**< the plan's constants, as "BLOCK_M=64 BLOCK_N=64 A_IS_E5M2=0 B_IS_E5M2=0 KIND=0" */
+  char defines[200]; /**< the plan's constants, as "BLOCK_M=64 BLOCK_N=64 A_IS_E5M2=0 B_IS_E5M2=0 KIND=0 SHARED_BYTES=19456" */
   int registers;     /**< of a thread; -1 where it came from the cache */
   int was_cached;    /**< 1: found compiled */
   int64_t bytes;     /**< of machine code and what belongs to it */
