@@ -10,7 +10,7 @@ fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan)
 /* What tells kernels apart. All of it is constants of the source. */
 struct fg_kernel_id {
   int level, block_m, block_n, a_is_e5m2, b_is_e5m2;
-  int kind; /* FG_BATCHED counts as FG_DENSE: the same kernel */
+  int kind;                          /* FG_BATCHED counts as FG_DENSE: the same kernel */
   int shared_bytes, stages, cluster; /* 0 where the level has none, or any would do */
 };
 

@@ -410,7 +410,8 @@ Test(lessons, lessons_4_and_5_show_what_their_pages_say) {
   cr_expect_lt(cold_us(results, 1, 7168, "naive", 16), cold_us(results, 1, 7168, "shared", 64));
   json_decref(results);
   page_says("04_naive", "1.3 % of the FP32 units' rate");
-  page_says("05_shared", "A tile of 64x64 is 27 times as fast as `naive` where there are enough of them, and at more than a third of");
+  page_says("05_shared",
+            "A tile of 64x64 is 27 times as fast as `naive` where there are enough of them, and at more than a third of");
   page_says("05_shared", "cost a third of the speed, and half of that again three fifths");
 }
 
