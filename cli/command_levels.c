@@ -1,6 +1,7 @@
 #include "cli.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static enum outcome run(const struct command *command, int argc, const char **argv) {
   int json = 0, levels;
@@ -29,6 +30,8 @@ static enum outcome run(const struct command *command, int argc, const char **ar
     json_array_append_new(rows, json_pack("{ss ss ss ss ss? sb ss?}", "name", info->name, "idea", info->idea, "needs",
                                           info->needs, "memory", memory, "twin", twin, "here", here, "reason", reason));
   }
+  fg_gpu gpu = {0};
+  if (contexts[FG_CUDA]) fg_context_gpu(contexts[FG_CUDA], &gpu);
   fg_context_destroy(contexts[FG_CUDA]);
   if (json) {
     json_print(json_pack("{ss so}", "version", fg_version(), "levels", rows));
@@ -38,6 +41,8 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   table_print(table);
   for (int memory = 0; memory < 2; memory++)
     if (reasons[memory]) printf("%snot here: %s\n", memory == 0 || !reasons[0] ? "\n" : "", reasons[memory]);
+  if (strcmp(gpu.name, "finegemm emulator") == 0)
+    printf("\nLevels of the GPU run on the emulator, on this machine's processor.\n");
   return DONE;
 }
 

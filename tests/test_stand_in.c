@@ -111,6 +111,26 @@ Test(stand_in, a_library_that_is_named_comes_first) {
   fg_context_destroy(context);
 }
 
+/* Whether a line that the program prints has the words. */
+static bool program_says(const char *command, const char *words) {
+  char line[512];
+  bool said = false;
+  snprintf(line, sizeof line, "FG_DEVICE=emulator %s %s", FINEGEMM_PROGRAM, command);
+  FILE *output = popen(line, "r");
+  cr_assert(output);
+  while (fgets(line, sizeof line, output)) said = said || strstr(line, words);
+  pclose(output);
+  return said;
+}
+
+Test(stand_in, the_program_says_that_it_is_no_gpu) {
+  setenv("FG_CACHE_DIR", "", 0);
+  cr_expect(program_says("levels", "Levels of the GPU run on the emulator"));
+  cr_expect(program_says("doctor", "the emulator: kernels run on this machine's processor"));
+  cr_expect(program_says("doctor", "finegemm emulator"));
+  cr_expect(program_says("doctor", "level naive") && !program_says("doctor", "Not all levels"));
+}
+
 /* --- Compiling */
 
 /* That the compiler says: where, and what. */
