@@ -42,6 +42,7 @@ void *__wrap_calloc(size_t count, size_t bytes);
 void *__wrap_realloc(void *pointer, size_t bytes);
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
 int __wrap_posix_memalign(void **pointer, size_t alignment, size_t bytes);
+char *__wrap_strndup(const char *text, size_t most);
 void __wrap_free(void *pointer);
 
 void *__wrap_malloc(size_t bytes) { return may_allocate(bytes) ? __real_malloc(bytes) : NULL; }
@@ -56,6 +57,14 @@ void *__wrap_realloc(void *pointer, size_t bytes) {
   if (!may_allocate(bytes)) return NULL;
   if (watching && pointer) live--; /* it takes the old one's place */
   return __real_realloc(pointer, bytes);
+}
+char *__wrap_strndup(const char *text, size_t most) {
+  size_t length = strnlen(text, most);
+  char *copy = malloc(length + 1);
+  if (!copy) return NULL;
+  memcpy(copy, text, length);
+  copy[length] = 0;
+  return copy;
 }
 void __wrap_free(void *pointer) {
   pthread_mutex_lock(&counting);
