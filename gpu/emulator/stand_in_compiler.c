@@ -58,7 +58,8 @@ static const char *const flags[] = {"-std=c++17",
 /* Optimised so far that a hook's call is a jump; an error in a macro is where the kernel uses it; and no variable takes over the place
  * of accumulators, for which it would be taken while a product is under way. */
 static const char *const gcc_flags[] = {"-O1", "-ftrack-macro-expansion=0", "-fstack-reuse=none", NULL};
-static const char *const clang_flags[] = {"-O2", "-mllvm", "-no-stack-coloring", NULL};
+static const char *const clang_flags[] = {"-O2", "-mllvm", "-no-stack-coloring", "-fsanitize-coverage=trace-loads,trace-stores",
+                                          NULL};
 static const char *const libraries[] = {"-x", "none", "-lm", "-lc", "-lgcc"};
 
 struct _nvrtcProgram {
@@ -263,7 +264,8 @@ static bool write_sources(const char *folder, nvrtcProgram program) {
 
 /* Runs the compiler in the folder. false: program->log says why. */
 static bool run(const char *folder, nvrtcProgram program) {
-  const char *words[sizeof flags / sizeof *flags + sizeof libraries / sizeof *libraries + sizeof gcc_flags / sizeof *gcc_flags + 3];
+  const char
+      *words[sizeof flags / sizeof *flags + sizeof libraries / sizeof *libraries + sizeof gcc_flags / sizeof *gcc_flags + 3];
   char map[EMU_PATH_BYTES + 32];
   int count = 0;
   bool ran;
