@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# sanitizer.sh TEST_GPU [N [TOOL...]]: test_gpu's walks under each tool of compute-sanitizer, or under those that are named, N problems
-# each (8), on a machine with a GPU. Says what each found; ends with 0 if that is nothing.
+# sanitizer.sh TEST_GPU [N [TOOL...]]: the walks of test_gpu, or of test_rungs, under each tool of compute-sanitizer, or under those that
+# are named, N problems each (8), on a machine with a GPU. Says what each found; ends with 0 if that is nothing.
 set -uo pipefail
-program=${1:?the program test_gpu}
+program=${1:?the program test_gpu or test_rungs}
 cases=${2:-8}
 shift $(($# < 2 ? $# : 2))
 [ $# -gt 0 ] || set -- memcheck racecheck initcheck synccheck
-tests='gpu/@(keeps*|tiles*|groups*|repeats*|a_prepared*)'
+tests='@(gpu|rungs)/@(keep*|tiles*|plans*|groups*|repeats*|a_prepared*)'
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 broken=0

@@ -75,14 +75,15 @@ static void vary(fg_problem *call, fg_plan *plan, const struct gpu_streams *stre
   if (random_below(state, 2)) call->split_k = 1;
   *plan = (fg_plan){.block_m = PICK(state, heights)};
   if (call->level >= FG_PERSISTENT) {
-    call->sm_limit = PICK(state, limits);
+    call->sm_limit = is_emulated() ? 4 : PICK(state, limits);
     plan->blocks = PICK(state, blocks);
     if (call->level == FG_CLUSTER) plan->cluster = PICK(state, clusters);
     if (plan->cluster > 1) plan->blocks -= plan->blocks % plan->cluster;
     if (call->sm_limit && plan->blocks > call->sm_limit) plan->blocks = call->sm_limit / 4 * 4;
   }
   call->plan = random_below(state, 3) ? plan : NULL;
-  if (!call->plan && call->level >= FG_PERSISTENT && random_below(state, 2)) call->sm_limit = 1 + (int)random_below(state, 3);
+  bool is_few = is_emulated() || random_below(state, 2); /* small problems, of which a block is to have more than one tile */
+  if (!call->plan && call->level >= FG_PERSISTENT && is_few) call->sm_limit = 1 + (int)random_below(state, 3);
 }
 
 /* How many calls of each rung were right, and how many were refused. */
