@@ -264,8 +264,11 @@ static bool write_sources(const char *folder, nvrtcProgram program) {
 
 /* Runs the compiler in the folder. false: program->log says why. */
 static bool run(const char *folder, nvrtcProgram program) {
-  const char
-      *words[sizeof flags / sizeof *flags + sizeof libraries / sizeof *libraries + sizeof gcc_flags / sizeof *gcc_flags + 3];
+  enum {
+    LONGER =
+        sizeof clang_flags > sizeof gcc_flags ? sizeof clang_flags / sizeof *clang_flags : sizeof gcc_flags / sizeof *gcc_flags
+  };
+  const char *words[sizeof flags / sizeof *flags + sizeof libraries / sizeof *libraries + LONGER + 3];
   char map[EMU_PATH_BYTES + 32];
   int count = 0;
   bool ran;
