@@ -68,6 +68,11 @@ static bool start_driver(void *library, const char *name, const char *missing, b
     call = "cuInit";
     error = driver.cuInit(0);
   }
+  const char *words;
+  if (driver.is_emulator && error == CUDA_ERROR_INVALID_VALUE && driver.cuGetErrorString(error, &words) == CUDA_SUCCESS) {
+    fg_fail(FG_UNSUPPORTED, "%s", words); /* of its environment */
+    return false;
+  }
   if (error != CUDA_SUCCESS) {
     fg_fail(FG_UNSUPPORTED, "the CUDA driver %s does not start, %s gives %s (%d); %s", name, call, name_of(error), (int)error,
             advice_for(error));

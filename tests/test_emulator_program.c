@@ -270,6 +270,12 @@ Test(emulate, runs_on_nothing_but_the_emulator) {
   expect_refusal("FG_CUDA_DRIVER=/nowhere/libcuda.so emulate naive --m 4 --n 4 --k 4", 5, "the emulator cannot be opened");
 }
 
+Test(emulate, refuses_an_environment_that_it_does_not_understand) {
+  expect_refusal("FG_EMULATOR_THREADS=zz emulate naive --m 4 --n 4 --k 4", 5, "FG_EMULATOR_THREADS is zz");
+  expect_refusal("FG_EMULATOR_SMS=0 emulate naive --m 4 --n 4 --k 4", 5, "FG_EMULATOR_SMS is 0");
+  expect_refusal("FG_EMULATOR_TRACE_BLOCKS=zz emulate naive --m 4 --n 4 --k 4", 5, "FG_EMULATOR_TRACE_BLOCKS is zz");
+}
+
 Test(emulate, needs_a_compiler_and_says_so) {
   expect_refusal("CXX=no-such-compiler emulate naive --m 4 --n 4 --k 4", 5, "no C++ compiler");
 }

@@ -52,13 +52,14 @@ static json_t *load(void) {
   return trace;
 }
 
-static json_t *trace_of(struct emu_launch launch) {
-  launch.timeline = emu_timeline_open(path, &launch);
+static json_t *trace_of_blocks(struct emu_launch launch, unsigned blocks) {
+  launch.timeline = emu_timeline_open(path, &launch, blocks);
   cr_assert(launch.timeline);
   run_blocks(&launch);
   cr_assert(emu_timeline_close(launch.timeline));
   return load();
 }
+static json_t *trace_of(struct emu_launch launch) { return trace_of_blocks(launch, 0); }
 
 static json_int_t number(const json_t *event, const char *key) { return json_integer_value(json_object_get(event, key)); }
 static const char *word(const json_t *event, const char *key) { return json_string_value(json_object_get(event, key)); }
@@ -125,10 +126,7 @@ Test(timeline, holds_the_first_cluster_or_as_many_blocks_as_are_asked_for) {
   cr_expect_eq(count(trace, 2, "ring", "warp 0"), 0);
   json_decref(trace);
   for (int asked = 1; asked <= BLOCKS + 1; asked++) {
-    char blocks[8];
-    snprintf(blocks, sizeof blocks, "%d", asked);
-    setenv("FG_EMULATOR_TRACE_BLOCKS", blocks, 1);
-    trace = trace_of(make_launch());
+    trace = trace_of_blocks(make_launch(), (unsigned)asked);
     for (int block = 0; block <= BLOCKS; block++)
       cr_expect_eq(count(trace, block, "sync_threads", "warp 0"), block < asked && block < BLOCKS, "block %d of %d", block,
                    asked);
@@ -149,7 +147,7 @@ Test(timeline, says_what_was_launched_and_how_long_it_took) {
 
 Test(timeline, of_a_launch_in_which_nothing_ended_is_a_trace_too) {
   struct emu_launch launch = make_launch();
-  launch.timeline = emu_timeline_open(path, &launch);
+  launch.timeline = emu_timeline_open(path, &launch, 0);
   cr_assert(emu_timeline_close(launch.timeline));
   json_t *trace = load();
   cr_expect_eq(number(json_object_get(trace, "otherData"), "cycles"), 0);
@@ -158,8 +156,8 @@ Test(timeline, of_a_launch_in_which_nothing_ended_is_a_trace_too) {
 
 Test(timeline, says_when_it_cannot_be_written) {
   struct emu_launch launch = make_launch();
-  cr_expect_null(emu_timeline_open("no/such/folder", &launch));
-  launch.timeline = emu_timeline_open("/dev/full", &launch);
+  cr_expect_null(emu_timeline_open("no/such/folder", &launch, 0));
+  launch.timeline = emu_timeline_open("/dev/full", &launch, 0);
   cr_assert(launch.timeline);
   run_blocks(&launch);
   cr_expect_not(emu_timeline_close(launch.timeline));
@@ -168,7 +166,7 @@ Test(timeline, says_when_it_cannot_be_written) {
 
 Test(timeline, counts_what_it_has_no_room_for) {
   struct emu_launch launch = make_launch();
-  launch.timeline = emu_timeline_open(path, &launch);
+  launch.timeline = emu_timeline_open(path, &launch, 0);
   struct emu_cluster cluster = {.launch = &launch};
   struct emu_block block = {.cluster = &cluster};
   const unsigned most = 1 << 20;
@@ -230,7 +228,7 @@ Test(timeline, becomes_a_picture) {
 /* What is too short to see is drawn with what is next to it: a long trace makes no large file. */
 Test(timeline, becomes_a_small_picture_however_long_it_is) {
   struct emu_launch launch = make_launch();
-  launch.timeline = emu_timeline_open(path, &launch);
+  launch.timeline = emu_timeline_open(path, &launch, 0);
   struct emu_cluster cluster = {.launch = &launch};
   struct emu_block block = {.cluster = &cluster};
   for (unsigned i = 0; i < 100000; i++) emu_timeline_engine(&block, "tensor core", "wgmma", 10 * i, 10 * i + 5, NULL, 0);

@@ -419,14 +419,17 @@ Test(stand_in, its_environment_is_looked_at) {
   CUkernel kernel = load(KERNEL_OF("  args.to[0] = 1;"));
   static const struct {
     const char *variable, *value, *says;
-  } wrong[] = {{"FG_EMULATOR_SEED", "x", "FG_EMULATOR_SEED is x; it must be a number"},
+  } wrong[] = {{"FG_EMULATOR_SEED", "x", "FG_EMULATOR_SEED is x; it must be a number from 0 to 18446744073709551615"},
                {"FG_EMULATOR_SEED", "-1", "FG_EMULATOR_SEED is -1"},
                {"FG_EMULATOR_SEED", "99999999999999999999", "it must be a number"},
-               {"FG_EMULATOR_THREADS", "4 ", "FG_EMULATOR_THREADS is 4 "},
+               {"FG_EMULATOR_THREADS", "4 ", "FG_EMULATOR_THREADS is 4 ; it must be a number from 1 to 1024"},
+               {"FG_EMULATOR_THREADS", "0", "FG_EMULATOR_THREADS is 0; it must be"},
+               {"FG_EMULATOR_SMS", "1025", "FG_EMULATOR_SMS is 1025; it must be a number from 1 to 1024"},
+               {"FG_EMULATOR_TRACE_BLOCKS", "zz", "FG_EMULATOR_TRACE_BLOCKS is zz; it must be a number from 1 to 2147483647"},
                {"FG_EMULATOR_TRACE", "/nowhere/trace.json", "FG_EMULATOR_TRACE is /nowhere/trace.json"}};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     setenv(wrong[i].variable, wrong[i].value, 1);
-    cr_expect_eq(launch(kernel, 1, 0, args), CUDA_ERROR_LAUNCH_FAILED);
+    cr_expect_eq(launch(kernel, 1, 0, args), CUDA_ERROR_INVALID_VALUE);
     says(wrong[i].says);
     unsetenv(wrong[i].variable);
     cr_expect_eq(launch(kernel, 1, 0, args), CUDA_SUCCESS, "%s", fg_message());
@@ -441,6 +444,23 @@ Test(stand_in, its_environment_is_looked_at) {
   gpu_leave();
   fg_context_destroy(context);
   remove_tree();
+}
+
+/* Before anything is asked for, and so that it can be put right. */
+Test(stand_in, starts_only_with_an_environment_that_it_understands) {
+  static const char *const variables[] = {"FG_EMULATOR_SEED", "FG_EMULATOR_THREADS", "FG_EMULATOR_SMS",
+                                          "FG_EMULATOR_TRACE_BLOCKS"};
+  fg_context *context = NULL;
+  setenv("FG_DEVICE", "emulator", 1);
+  for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+    char begin[64];
+    setenv(variables[i], "zz", 1);
+    cr_expect_eq(fg_context_create(&context, &(fg_context_options){.device = FG_CUDA}), FG_UNSUPPORTED);
+    snprintf(begin, sizeof begin, "%s is zz; it must be a number from ", variables[i]);
+    cr_expect_eq(strncmp(fg_message(), begin, strlen(begin)), 0, "%s", fg_message());
+    unsetenv(variables[i]);
+  }
+  fg_context_destroy(emulator());
 }
 
 /* --- A level, the usual way */

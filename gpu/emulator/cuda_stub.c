@@ -51,7 +51,6 @@ static void configure(void) {
   set_failure(0, CUDA_SUCCESS, STUB_ONCE);
   if (driver_has_runner()) { /* no stand-in for tests */
     driver_set_devices(emu_runner.device);
-    emu_driver.device[0].sms = emu_runner.multiprocessors();
     return;
   }
   if (version) emu_driver.version = atoi(version);

@@ -40,6 +40,9 @@ CUresult cuInit(unsigned flags) {
   REFUSE_IF(flags != 0, CUDA_ERROR_INVALID_VALUE);
   REFUSE_IF(emu_driver.initialised_by && emu_driver.initialised_by != getpid(), CUDA_ERROR_NOT_INITIALIZED);
   REFUSE_IF(emu_driver.devices == 0, CUDA_ERROR_NO_DEVICE);
+  char message[SAID_BYTES];
+  if (driver_has_runner() && !emu_driver.initialised_by && !emu_runner.start(&emu_driver.device[0].sms, message))
+    return driver_end(driver_say(CUDA_ERROR_INVALID_VALUE, "%s", message));
   emu_driver.initialised_by = getpid();
   END;
 }

@@ -47,9 +47,9 @@ CUresult driver_run(const struct stub_launch *launch) {
   if (!driver_is_kernel(launch->function)) return CUDA_ERROR_INVALID_HANDLE; /* unloaded since it was captured */
   char message[SAID_BYTES];
   driver_unlock();
-  bool ran = emu_runner.run(launch, launch->function, message);
+  CUresult result = emu_runner.run(launch, launch->function, message);
   driver_lock();
-  return ran ? CUDA_SUCCESS : driver_say(CUDA_ERROR_LAUNCH_FAILED, "%s", message);
+  return result == CUDA_SUCCESS ? CUDA_SUCCESS : driver_say(result, "%s", message);
 }
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **parameters, void **extra) {

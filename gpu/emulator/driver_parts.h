@@ -144,13 +144,15 @@ extern _Thread_local struct driver_stack emu_driver_stack; /* the calling thread
 
 struct emu_runner {
   const char *device; /* its key in the list of devices */
-  int (*multiprocessors)(void);
+  /* By cuInit(): how many multiprocessors there are. false: `message` [EMU_MESSAGE_BYTES] says what is wrong with the environment. */
+  bool (*start)(int *multiprocessors, char *message);
   /* The library's image and its kernels; false: `why` says why there are none. */
   bool (*load)(CUlibrary library, const void *image, char *why, size_t why_bytes);
   void (*unload)(CUlibrary library);
   void (*memory_changed)(void);
-  /* Without the mutex. false: `message` [EMU_MESSAGE_BYTES] says what is wrong with the kernel. */
-  bool (*run)(const struct stub_launch *launch, const struct CUkern_st *kernel, char *message);
+  /* Without the mutex. CUDA_ERROR_LAUNCH_FAILED: `message` [EMU_MESSAGE_BYTES] says what is wrong with the kernel; another error: with
+   * what it was to be run with. */
+  CUresult (*run)(const struct stub_launch *launch, const struct CUkern_st *kernel, char *message);
 };
 extern const struct emu_runner emu_runner __attribute__((weak)); /* at NULL: there is none */
 static inline bool driver_has_runner(void) { return &emu_runner != NULL; }

@@ -1,4 +1,4 @@
-/* What the stand-in driver runs kernels with. Its environment is read at each launch. */
+/* What the stand-in driver runs kernels with. Its environment is looked at when it starts, so that nothing has begun yet, and read at each launch. */
 #include "driver_parts.h"
 #include "emulator.h"
 #include "library.h"
@@ -11,27 +11,47 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_REGISTERS = 255, REGISTERS = 65536, SMS = 132, MOST_SMS = 1024 };
+enum { MOST_REGISTERS = 255, REGISTERS = 65536, SMS = 132, MOST_SMS = 1024, MOST_HOST_THREADS = 1024 };
 
 /* What tells this driver from a real one. */
 __attribute__((visibility("default"))) extern const int fg_is_emulator;
 const int fg_is_emulator = 1;
 
-/* The variable's number, `otherwise` if it is unset or empty. false: it is no number, or beyond `most`. */
-static bool number_of(const char *variable, uint64_t otherwise, uint64_t most, uint64_t *number) {
+/* What is to be read of the environment, but for the trace's name. */
+struct settings {
+  uint64_t seed, threads, sms, traced_blocks; /* traced_blocks 0: the first cluster's */
+};
+
+/* The variable's number, left as it is where the variable is unset or empty. false: `message` says what it must be. */
+static bool read_number(const char *variable, uint64_t least, uint64_t most, uint64_t *number, char *message) {
   const char *text = fg_environment(variable);
   char *rest;
-  *number = otherwise;
   if (!text || !*text) return true;
   errno = 0;
   unsigned long long read = strtoull(text, &rest, 10);
+  if (errno || *rest || *text < '0' || *text > '9' || read < least || read > most) {
+    snprintf(message, EMU_MESSAGE_BYTES, "%s is %.200s; it must be a number from %" PRIu64 " to %" PRIu64, variable, text, least,
+             most);
+    return false;
+  }
   *number = read;
-  return !errno && !*rest && *text >= '0' && *text <= '9' && read <= most;
+  return true;
 }
 
-static int multiprocessors(void) {
-  uint64_t sms;
-  return number_of("FG_EMULATOR_SMS", SMS, MOST_SMS, &sms) && sms > 0 ? (int)sms : SMS;
+static bool read_settings(struct settings *settings, char *message) {
+  long processors = sysconf(_SC_NPROCESSORS_ONLN);
+  *settings = (struct settings){.threads = processors > 0 ? (uint64_t)processors : 1, .sms = SMS};
+  return read_number("FG_EMULATOR_SEED", 0, UINT64_MAX, &settings->seed, message) &&
+         read_number("FG_EMULATOR_THREADS", 1, MOST_HOST_THREADS, &settings->threads, message) &&
+         read_number("FG_EMULATOR_SMS", 1, MOST_SMS, &settings->sms, message) &&
+         read_number("FG_EMULATOR_TRACE_BLOCKS", 1, INT32_MAX, &settings->traced_blocks, message);
+}
+
+static bool start(int *sms, char *message) {
+  struct settings settings;
+  if (!read_settings(&settings, message)) return false;
+  *sms = (int)settings.sms;
+  return true;
 }
 
 /* As many registers as a compiler would give to a thread, so that all that are promised fit. */
@@ -62,23 +82,19 @@ static bool load(CUlibrary library, const void *code, char *why, size_t why_byte
 static void unload(CUlibrary library) { emu_image_unload(library->image); }
 
 static bool read_environment(struct emu_launch *launch, char *message) {
-  uint64_t threads;
-  const char *wrong = NULL;
-  if (!number_of("FG_EMULATOR_SEED", 0, UINT64_MAX, &launch->seed)) wrong = "FG_EMULATOR_SEED";
-  if (!number_of("FG_EMULATOR_THREADS", (uint64_t)sysconf(_SC_NPROCESSORS_ONLN), 1 << 10, &threads))
-    wrong = "FG_EMULATOR_THREADS";
-  launch->host_threads = threads ? (int)threads : 1;
+  struct settings settings;
+  if (!read_settings(&settings, message)) return false;
+  launch->seed = settings.seed;
+  launch->host_threads = (int)settings.threads;
   const char *path = fg_environment("FG_EMULATOR_TRACE");
-  if (wrong) {
-    snprintf(message, EMU_MESSAGE_BYTES, "%s is %s; it must be a number", wrong, fg_environment(wrong));
-  } else if (path && *path && !(launch->timeline = emu_timeline_open(path, launch))) {
-    wrong = "FG_EMULATOR_TRACE";
-    snprintf(message, EMU_MESSAGE_BYTES, "%s is %s, which cannot be written: %s", wrong, path, strerror(errno));
-  }
-  return !wrong;
+  if (!path || !*path) return true;
+  launch->timeline = emu_timeline_open(path, launch, (unsigned)settings.traced_blocks);
+  if (!launch->timeline)
+    snprintf(message, EMU_MESSAGE_BYTES, "FG_EMULATOR_TRACE is %s, which cannot be written: %s", path, strerror(errno));
+  return launch->timeline != NULL;
 }
 
-static bool run(const struct stub_launch *about, const struct CUkern_st *kernel, char *message) {
+static CUresult run(const struct stub_launch *about, const struct CUkern_st *kernel, char *message) {
   unsigned clusters = about->cluster[0] ? about->cluster[0] * about->cluster[1] * about->cluster[2] : 1;
   struct emu_launch launch = {.image = kernel->library->image,
                               .kernel = kernel->name,
@@ -94,21 +110,17 @@ static bool run(const struct stub_launch *about, const struct CUkern_st *kernel,
     snprintf(message, EMU_MESSAGE_BYTES,
              "kernel %s is launched with clusters of %u x %u x %u blocks; the emulator has clusters in a row, along x",
              kernel->name, about->cluster[0], about->cluster[1], about->cluster[2]);
-    return false;
+    return CUDA_ERROR_INVALID_CLUSTER_SIZE;
   }
-  if (!read_environment(&launch, message)) return false;
+  if (!read_environment(&launch, message)) return CUDA_ERROR_INVALID_VALUE;
   bool ran = emu_run(&launch, message);
   if (launch.timeline && !emu_timeline_close(launch.timeline) && ran) {
     snprintf(message, EMU_MESSAGE_BYTES, "FG_EMULATOR_TRACE is %s, which could not be written",
              fg_environment("FG_EMULATOR_TRACE"));
-    return false;
+    return CUDA_ERROR_INVALID_VALUE;
   }
-  return ran;
+  return ran ? CUDA_SUCCESS : CUDA_ERROR_LAUNCH_FAILED;
 }
 
-const struct emu_runner emu_runner = {.device = "emulator",
-                                      .multiprocessors = multiprocessors,
-                                      .load = load,
-                                      .unload = unload,
-                                      .memory_changed = emu_memory_changed,
-                                      .run = run};
+const struct emu_runner emu_runner = {
+    .device = "emulator", .start = start, .load = load, .unload = unload, .memory_changed = emu_memory_changed, .run = run};

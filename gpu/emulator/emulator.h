@@ -49,7 +49,7 @@ struct emu_launch {
   struct emu_index grid, block_size;
   unsigned cluster_size, shared_bytes, registers; /* registers: of a thread at the start, as __launch_bounds__ and 64 Ki allow */
   uint64_t seed;                 /* 0: everything takes as long as costs.h says; else the order and durations are drawn from it */
-  uint64_t most_steps;           /* of a thread; then it is taken to never end. 0: 4 Mi */
+  uint64_t most_steps;           /* of a thread; then it is taken to never end; 0: 4 Mi. A cluster's have 16 times as many together */
   int host_threads;              /* that run clusters side by side */
   struct emu_timeline *timeline; /* NULL: none is drawn */
 };
@@ -286,10 +286,11 @@ void emu_multipliers_end(struct emu_thread *thread); /* a thread ends: a fault i
 bool emu_may_touch(const void *address, size_t bytes, char *why, size_t why_bytes);
 void emu_memory_changed(void); /* the driver has given some, or taken it back */
 
-/* --- timeline.c: what is drawn, of the blocks of the first cluster (FG_EMULATOR_TRACE_BLOCKS in the environment: of so many). Where
+/* --- timeline.c: what is drawn, of the first so many blocks; 0: of those of the first cluster. Where
  * launch->timeline is NULL these do nothing. Words (what, detail) are literals; they are kept as they are. */
 struct emu_timeline;
-struct emu_timeline *emu_timeline_open(const char *path, const struct emu_launch *launch); /* NULL: it cannot be written */
+/* NULL: it cannot be written. */
+struct emu_timeline *emu_timeline_open(const char *path, const struct emu_launch *launch, unsigned blocks);
 bool emu_timeline_close(
     struct emu_timeline *timeline); /* writes it, also after a fault; launch must still be there. NULL: true */
 /* From `from` to `until` the thread was in `what` ("mbarrier_wait"). Of others than thread 0 of each warp nothing is kept. */

@@ -42,18 +42,16 @@ struct emu_timeline {
   emu_time cycles; /* of the cluster that took longest */
 };
 
-static unsigned blocks_to_trace(const struct emu_launch *launch) {
-  const char *asked = getenv("FG_EMULATOR_TRACE_BLOCKS");
-  unsigned long blocks = asked ? strtoul(asked, NULL, 10) : 0;
+static unsigned blocks_to_trace(const struct emu_launch *launch, unsigned blocks) {
   uint64_t all = (uint64_t)launch->grid.x * launch->grid.y * launch->grid.z;
   if (blocks == 0) blocks = launch->cluster_size;
-  return (unsigned)(blocks < all ? blocks : all);
+  return blocks < all ? blocks : (unsigned)all;
 }
 
-struct emu_timeline *emu_timeline_open(const char *path, const struct emu_launch *launch) {
+struct emu_timeline *emu_timeline_open(const char *path, const struct emu_launch *launch, unsigned blocks) {
   struct emu_timeline *timeline = calloc(1, sizeof *timeline);
   if (!timeline) return NULL;
-  *timeline = (struct emu_timeline){.launch = launch, .blocks = blocks_to_trace(launch)};
+  *timeline = (struct emu_timeline){.launch = launch, .blocks = blocks_to_trace(launch, blocks)};
   timeline->end = calloc(timeline->blocks, sizeof *timeline->end);
   timeline->file = timeline->end ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
   if (timeline->file < 0) {
