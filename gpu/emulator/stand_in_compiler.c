@@ -26,7 +26,8 @@ enum { MAJOR = 90, SM = 90, MOST_HEADERS = 64 };
 #define OBJECT_FILE "kernel.so"
 #define DEFINES_FILE "defines.h"
 
-/* Every access to memory and every piece of straight code calls the emulator, and the numbers are as the GPU's. */
+/* Every access to memory and every piece of straight code calls the emulator, the numbers are as the GPU's, and a variable that was
+ * given no value has one that no sum survives: the zeros of a fresh stack would be right by luck. */
 static const char *const flags[] = {"-std=c++17",
                                     "-gdwarf-4", /* of clang's lines in 5, addr2line finds not all */
                                     "-w",
@@ -39,6 +40,7 @@ static const char *const flags[] = {"-std=c++17",
                                     "-fno-strict-aliasing",
                                     "-foptimize-sibling-calls",
                                     "-fno-stack-protector",
+                                    "-ftrivial-auto-var-init=pattern",
                                     "-fvisibility=hidden",
                                     "-fsanitize=thread,integer-divide-by-zero,bounds",
                                     "-fsanitize-coverage=trace-pc",
@@ -56,10 +58,10 @@ static const char *const flags[] = {"-std=c++17",
                                     "-x",
                                     "c++"};
 /* Optimised so far that a hook's call is a jump; an error in a macro is where the kernel uses it; and no variable takes over the place
- * of accumulators, for which it would be taken while a product is under way. */
+ * of accumulators, for which it would be taken while a product is under way. A loop without an end stays one. */
 static const char *const gcc_flags[] = {"-O1", "-ftrack-macro-expansion=0", "-fstack-reuse=none", NULL};
-static const char *const clang_flags[] = {"-O2", "-mllvm", "-no-stack-coloring", "-fsanitize-coverage=trace-loads,trace-stores",
-                                          NULL};
+static const char *const clang_flags[] = {
+    "-O2", "-mllvm", "-no-stack-coloring", "-fsanitize-coverage=trace-loads,trace-stores", "-fno-finite-loops", NULL};
 static const char *const libraries[] = {"-x", "none", "-lm", "-lc", "-lgcc"};
 
 struct _nvrtcProgram {
@@ -262,6 +264,7 @@ static bool write_sources(const char *folder, nvrtcProgram program) {
   return written;
 }
 
+_Static_assert(sizeof gcc_flags <= sizeof clang_flags, "words[] below is for the longer ones");
 /* Runs the compiler in the folder. false: program->log says why. */
 static bool run(const char *folder, nvrtcProgram program) {
   enum {
