@@ -166,10 +166,10 @@ static struct spec large_spec(uint64_t seed) {
   enum { MOST_PRODUCTS = 1 << 28 };
   struct spec spec = rung_spec(seed);
   uint64_t state = seed;
-  int64_t most = is_emulated() ? 300 : 1400, most_k = is_emulated() ? 592 : 8192;
+  int64_t least = is_emulated() ? 129 : 1, most = is_emulated() ? 300 : 1400, most_k = is_emulated() ? 592 : 8192;
   do {
-    spec.m = 1 + random_below(&state, most);
-    spec.n = 1 + random_below(&state, most);
+    spec.m = least + random_below(&state, most - least + 1);
+    spec.n = least + random_below(&state, most - least + 1);
     spec.k = 16 * (1 + random_below(&state, most_k / 16));
   } while (spec.m * spec.n * spec.k > MOST_PRODUCTS);
   return spec;
