@@ -191,9 +191,18 @@ Test(stand_in, wants_a_compiler) {
   setenv("CXX", "no-such-compiler --with arguments", 1);
   fg_context_destroy(emulator());
   cr_expect_eq(compile("lessons/04_naive.cu", &image, &bytes), FG_COMPILE_ERROR);
-  says("no C++ compiler");
-  says("CXX");
+  says("CXX is 'no-such-compiler --with arguments', and no C++ compiler of that name can be started");
   cr_expect_null(image);
+  for (int status = 0; status < 2; status++) {
+    setenv("CXX", status ? "false" : "true", 1);
+    cr_expect_eq(compile("lessons/04_naive.cu", &image, &bytes), FG_COMPILE_ERROR);
+    says(status ? "the C++ compiler 'false' has made nothing, and ended with exit status 1"
+                : "the C++ compiler 'true' has made nothing, and ended with exit status 0");
+  }
+  unsetenv("CXX");
+  setenv("PATH", "/nowhere", 1);
+  cr_expect_eq(compile("lessons/04_naive.cu", &image, &bytes), FG_COMPILE_ERROR);
+  says("no C++ compiler, which");
 }
 
 Test(stand_in, wants_a_place_for_files) {

@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MOST_WORDS = 128 };
+enum { MOST_WORDS = 128, END_BYTES = 320 };
 static const char words_file[] = "words";
 
 /* The environment, but for the language: words are read by a program. Ends with NULL; NULL: no memory. */
@@ -50,26 +50,29 @@ static bool start(const char *folder, const char *const *words, int *status) {
   return true;
 }
 
-static bool run_named(const char *folder, char *name, const char *const *arguments, bool *ran) {
+static bool run_named(const char *folder, char *name, const char *const *arguments, struct emu_compiler_run *run) {
   const char *words[MOST_WORDS];
-  int count = 0, status = 0;
+  int count = 0;
   char *rest = NULL;
   for (char *word = strtok_r(name, " ", &rest); word && count < MOST_WORDS / 2; word = strtok_r(NULL, " ", &rest))
     words[count++] = word;
   for (; *arguments && count < MOST_WORDS - 1; arguments++) words[count++] = *arguments;
   words[count] = NULL;
-  *ran = !*arguments && start(folder, words, &status) && !(WIFEXITED(status) && WEXITSTATUS(status) == 127);
-  return *ran && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  run->started =
+      !*arguments && start(folder, words, &run->status) && !(WIFEXITED(run->status) && WEXITSTATUS(run->status) == 127);
+  return run->started && WIFEXITED(run->status) && WEXITSTATUS(run->status) == 0;
 }
 
-bool emu_run_compiler(const char *folder, const char *const *arguments, bool *ran) {
+bool emu_run_compiler(const char *folder, const char *const *arguments, struct emu_compiler_run *run) {
   const char *chosen = fg_environment("CXX");
   const char *const usual[] = {"c++", "g++", "clang++", NULL}, *const only[] = {chosen, NULL};
-  *ran = false;
-  for (const char *const *name = chosen && *chosen ? only : usual; *name && !*ran; name++) {
+  bool is_chosen = chosen && *chosen;
+  *run = (struct emu_compiler_run){.name = is_chosen ? chosen : NULL};
+  for (const char *const *name = is_chosen ? only : usual; *name && !run->started; name++) {
     char *copy = strdup(*name);
-    bool done = copy && run_named(folder, copy, arguments, ran);
+    bool done = copy && run_named(folder, copy, arguments, run);
     free(copy);
+    if (run->started) run->name = *name;
     if (done) return true;
   }
   return false;
@@ -77,10 +80,10 @@ bool emu_run_compiler(const char *folder, const char *const *arguments, bool *ra
 
 char *emu_compiler_name(void) {
   char folder[EMU_PATH_BYTES], *name = NULL;
-  bool ran;
+  struct emu_compiler_run run;
   size_t count;
   if (!emu_folder_make(folder)) return NULL;
-  if (emu_run_compiler(folder, (const char *const[]){"--version", NULL}, &ran)) name = emu_file_read(folder, words_file, &count);
+  if (emu_run_compiler(folder, (const char *const[]){"--version", NULL}, &run)) name = emu_file_read(folder, words_file, &count);
   emu_folder_remove(folder);
   if (name) name[strcspn(name, "\n")] = '\0';
   return name;
@@ -108,18 +111,36 @@ static char *put_line(char *to, const char *line, int length) {
   return to + sprintf(to, "%.*s(%.*s): %s%.*s\n", colon, line, digits, number, kind, length - (int)(rest - line), rest);
 }
 
-char *emu_compiler_words(const char *folder) {
+static char *end_of(const struct emu_compiler_run *run, char *to, size_t bytes) {
+  if (!run->started && run->name)
+    snprintf(to, bytes, "error: CXX is '%.200s', and no C++ compiler of that name can be started\n", run->name);
+  else if (!run->started)
+    snprintf(
+        to, bytes,
+        "error: no C++ compiler, which the emulator makes of a kernel what it runs with, can be started: install g++, or name "
+        "one in CXX\n");
+  else if (WIFSIGNALED(run->status))
+    snprintf(to, bytes, "error: the C++ compiler '%.200s' was ended by signal %d\n", run->name, WTERMSIG(run->status));
+  else
+    snprintf(to, bytes, "error: the C++ compiler '%.200s' has made nothing, and ended with exit status %d\n", run->name,
+             WEXITSTATUS(run->status));
+  return to;
+}
+
+char *emu_compiler_words(const char *folder, const struct emu_compiler_run *run) {
+  char end[END_BYTES];
   size_t count = 0, lines = 1;
-  char *words = emu_file_read(folder, words_file, &count);
+  char *words = !run || run->started ? emu_file_read(folder, words_file, &count) : strdup("");
   if (!words) return NULL;
   for (size_t i = 0; i < count; i++) lines += words[i] == '\n';
-  char *put = malloc(count + 16 * lines), *to = put;
+  char *put = malloc(count + 16 * lines + sizeof end), *to = put;
   for (char *line = words; put && *line;) {
     int length = (int)strcspn(line, "\n");
     to = put_line(to, line, length);
     line += length + (line[length] == '\n');
   }
   if (put) *to = '\0';
+  if (put && run && !strstr(put, "error: ")) strcpy(to, end_of(run, end, sizeof end));
   free(words);
   return put;
 }

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 extern const struct fg_source emu_embedded_headers[]; /* gpu/emulator/NAME, up to one without a name */
 
@@ -265,6 +266,12 @@ static bool write_sources(const char *folder, nvrtcProgram program) {
 }
 
 _Static_assert(sizeof gcc_flags <= sizeof clang_flags, "words[] below is for the longer ones");
+static bool has_object(const char *folder) {
+  char path[EMU_PATH_BYTES + sizeof OBJECT_FILE];
+  snprintf(path, sizeof path, "%s/" OBJECT_FILE, folder);
+  return access(path, R_OK) == 0;
+}
+
 /* Runs the compiler in the folder. false: program->log says why. */
 static bool run(const char *folder, nvrtcProgram program) {
   enum {
@@ -274,7 +281,7 @@ static bool run(const char *folder, nvrtcProgram program) {
   const char *words[sizeof flags / sizeof *flags + sizeof libraries / sizeof *libraries + LONGER + 3];
   char map[EMU_PATH_BYTES + 32];
   int count = 0;
-  bool ran;
+  struct emu_compiler_run ended;
   for (const char *const *flag = own_flags(); *flag; flag++) words[count++] = *flag;
   snprintf(map, sizeof map, "-fdebug-prefix-map=%s=", folder);
   words[count++] = map;
@@ -282,10 +289,8 @@ static bool run(const char *folder, nvrtcProgram program) {
   words[count++] = program->name;
   for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) words[count++] = libraries[i];
   words[count] = NULL;
-  bool done = emu_run_compiler(folder, words, &ran);
-  program->log = ran ? emu_compiler_words(folder)
-                     : strdup("error: no C++ compiler, which the emulator makes of a kernel what it runs with, can be started: "
-                              "install g++, or name one in CXX\n");
+  bool done = emu_run_compiler(folder, words, &ended) && has_object(folder);
+  program->log = emu_compiler_words(folder, done ? NULL : &ended);
   return done;
 }
 
