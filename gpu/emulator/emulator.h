@@ -266,7 +266,7 @@ unsigned emu_mbarrier_slot(struct emu_block *block, unsigned offset, struct emu_
  * end the phase. */
 uint32_t emu_mbarrier_epoch(struct emu_block *block, unsigned slot);
 void emu_mbarrier_bytes(struct emu_block *block, unsigned slot, unsigned bytes);
-/* At the block's end: a fault if one stands in the midst of a phase. */
+/* At the block's end: a fault if bytes of one were announced and have not landed, or the other way round. */
 void emu_mbarriers_end(struct emu_block *block);
 /* For reports: "the mbarrier at byte 512, initialised at lessons/07_tma.cu(31), in phase 3, which 1 arrival and 2048 bytes still miss" */
 void emu_mbarrier_describe(const struct emu_thread *waiting, char *text, size_t bytes);
