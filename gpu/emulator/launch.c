@@ -110,7 +110,7 @@ static void run_one(struct emu_scheduler *scheduler, uint64_t index) {
   scheduler->self = NULL;
   scheduler->is_over = false;
   scheduler->fault[0] = 0;
-  scheduler->count = scheduler->order = 0;
+  scheduler->count = scheduler->order = scheduler->steps = 0;
   if (setjmp(scheduler->end) == 0) {
     make_cluster(scheduler);
     emu_run_cluster(scheduler);

@@ -10,6 +10,7 @@
 
 enum {
   STEPS_BETWEEN_LOOKS = 1024,
+  STEPS_OF_A_CLUSTER = 16, /* times a thread's: where all of a block spin, none would come to its own limit in a time to wait for */
   STEPS_OF_A_CALL = 16 /* switching fibres takes longer than a step, and should not be waited for for ever either */
 };
 /* Asynchronous things that come last take so long: all who do not wait for them have come by then to where they do, and those who ask
@@ -181,11 +182,19 @@ emu_time emu_owed(struct emu_thread *self) {
 }
 
 void emu_look(struct emu_thread *self, const void *where) {
-  uint64_t most = emu_scheduler->run->most_steps;
+  struct emu_scheduler *scheduler = emu_scheduler;
+  uint64_t most = scheduler->run->most_steps;
   if (self->steps >= most)
     emu_fault(self, where,
               "the thread has taken %llu steps and not come to the kernel's end: it never will, or the limit is too low",
               (unsigned long long)most);
+  scheduler->steps += self->steps - self->fibre->seen_steps;
+  self->fibre->seen_steps = self->steps;
+  if (scheduler->steps >= STEPS_OF_A_CLUSTER * most)
+    emu_fault(self, where,
+              "the threads of the cluster have taken %llu steps together and not come to the kernel's end: they never will, or the "
+              "limit is too low",
+              (unsigned long long)(STEPS_OF_A_CLUSTER * most));
   self->fibre->next_look = self->steps + STEPS_BETWEEN_LOOKS < most ? self->steps + STEPS_BETWEEN_LOOKS : most;
 }
 
