@@ -263,6 +263,41 @@ Test(emulator_scheduler, a_kernel_that_never_ends_is_told_so) {
         "it never will, or the limit is too low");
 }
 
+static void spin_together(struct given given) {
+  (void)given;
+  for (;;) emu_call_step();
+}
+
+Test(emulator_scheduler, a_block_that_never_ends_is_told_so_before_each_thread_has_taken_all_its_steps) {
+  struct given given = {0};
+  struct emu_launch launch = launch_of(spin_together, &given, 1, 256);
+  launch.most_steps = 100000;
+  char message[EMU_MESSAGE_BYTES];
+  cr_assert_not(emu_run(&launch, message));
+  cr_assert_not_null(strstr(message,
+                            "the threads of the cluster have taken 1600000 steps together and not come to the kernel's end: "
+                            "they never will, or the limit is too low"),
+                     "%s", message);
+}
+
+/* A thread's own variables may lie as the compiler likes. */
+static void miss_a_multiple(struct given given) {
+  _Alignas(8) unsigned char own[16] = {0};
+  emu_call_misaligned(own + 4, 8, true);
+  emu_call_misaligned(given.last ? own + 3 : emu_call_view()->shared + 4, 8, true);
+}
+
+Test(emulator_scheduler, a_misaligned_address_is_told_so) {
+  struct given given = {.last = 1};
+  struct emu_launch launch = launch_of(miss_a_multiple, &given, 1, 1);
+  passes(&launch);
+  given.last = 0;
+  char message[EMU_MESSAGE_BYTES];
+  cr_assert_not(emu_run(&launch, message));
+  cr_assert_not_null(strstr(message, "thread 0: writes 8 bytes at 0x"), "%s", message);
+  cr_assert_not_null(strstr(message, "4, which is no multiple of 8: a misaligned address on a GPU"), "%s", message);
+}
+
 static unsigned recurse(volatile unsigned depth) {
   volatile unsigned char local[1000];
   emu_call_step();

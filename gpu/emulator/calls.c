@@ -32,12 +32,12 @@ static void check_elsewhere(struct emu_thread *self, uintptr_t at, unsigned byte
     emu_fault(self, NULL, "%s %u bytes where it may not: %s", verb, bytes, why);
 }
 
-void emu_call_access(const void *address, unsigned bytes, bool is_write) {
+static void access_from(const void *where, const void *address, unsigned bytes, bool is_write) {
   struct emu_thread *self = emu_self();
   struct emu_fibre *fibre = self->fibre;
   struct emu_block *block = self->block;
   uintptr_t at = (uintptr_t)address, in_shared = at - (uintptr_t)block->shared;
-  self->where = __builtin_return_address(0);
+  self->where = where;
   if (at - (uintptr_t)fibre->stack < FIBRE_BYTES) { /* registers, on the chip */
     emu_check_accumulators(self, address, bytes, is_write);
     return;
@@ -48,6 +48,20 @@ void emu_call_access(const void *address, unsigned bytes, bool is_write) {
     emu_shadow_access(block, (unsigned)in_shared, bytes, is_write, self);
   else
     check_elsewhere(self, at, bytes, is_write);
+}
+
+void emu_call_access(const void *address, unsigned bytes, bool is_write) {
+  access_from(__builtin_return_address(0), address, bytes, is_write);
+}
+
+/* A GPU has registers in place of the stack, where this machine's compiler aligns and merges as it likes. */
+void emu_call_misaligned(const void *address, unsigned bytes, bool is_write) {
+  struct emu_thread *self = emu_self();
+  const void *where = __builtin_return_address(0);
+  if ((uintptr_t)address - (uintptr_t)self->fibre->stack >= FIBRE_BYTES)
+    emu_fault(self, where, "%s %u bytes at %p, which is no multiple of %u: a misaligned address on a GPU",
+              is_write ? "writes" : "reads", bytes, address, bytes);
+  access_from(where, address, bytes, is_write);
 }
 
 void emu_call_step(void) {
@@ -81,6 +95,7 @@ const struct emu_calls emu_calls_table = {
     CALL(view),
     CALL(access),
     CALL(step),
+    CALL(misaligned),
     CALL(sync_threads),
     CALL(sync_warp),
     CALL(shuffle),

@@ -10,6 +10,7 @@ extern const struct emu_calls emu_calls_table; /* calls.c: all of them, for an i
 struct emu_view *emu_call_view(void);
 void emu_call_access(const void *address, unsigned bytes, bool is_write);
 void emu_call_step(void);
+void emu_call_misaligned(const void *address, unsigned bytes, bool is_write);
 unsigned emu_call_atomic_add(unsigned *address, unsigned value);
 void emu_call_threadfence(void);
 void emu_call_not_modelled(const char *what);

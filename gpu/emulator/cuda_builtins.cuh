@@ -7,15 +7,15 @@
 #error "the emulator wants g++ 12 or newer, or clang++ 14: with older ones what watches a kernel would watch itself"
 #endif
 
-/* The emulator's functions: the loader fills it in. No compiler may know what is in it, nor watch that it is read. Until then `access`
- * and `step` do nothing: what starts the image calls them. */
+/* The emulator's functions: the loader fills it in. No compiler may know what is in it, nor watch that it is read. Until then `access`,
+ * `step` and `misaligned` do nothing: what starts the image calls them. */
 asm(".data\n"
     ".globl fg_emulator\n"
     ".balign 64\n"
-    "fg_emulator: .quad 0, fg_nothing, fg_nothing\n"
+    "fg_emulator: .quad 0, fg_nothing, fg_nothing, fg_nothing\n"
     ".zero 1000\n"
     ".text\n");
-static_assert(__builtin_offsetof(struct emu_calls, step) == 16 && sizeof(struct emu_calls) <= 1024);
+static_assert(__builtin_offsetof(struct emu_calls, misaligned) == 24 && sizeof(struct emu_calls) <= 1024);
 extern "C" const struct emu_calls fg_emulator;
 
 /* Functions are part of whoever calls them, as on the GPU: so every address in a kernel is on a line of its source. */
@@ -43,9 +43,17 @@ extern "C" const struct emu_calls fg_emulator;
 extern "C" {
 #define FG_HIDDEN __attribute__((visibility("hidden"), used))
 #define FG_HOOK FG_HIDDEN FG_UNWATCHED void
+/* Of 16 bytes the compilers take a multiple of 8 for aligned: two structs of 8 bytes may be one access. */
+#define FG_ALIGNED_HOOK(name, bytes, is_write)                                                                                   \
+  FG_HOOK name(void *at) {                                                                                                       \
+    if ((unsigned long)at % (bytes < 8 ? bytes : 8))                                                                             \
+      fg_emulator.misaligned(at, bytes, is_write);                                                                               \
+    else                                                                                                                         \
+      fg_emulator.access(at, bytes, is_write);                                                                                   \
+  }
 #define FG_HOOKS(bytes)                                                                                                          \
-  FG_HOOK __tsan_read##bytes(void *at) { fg_emulator.access(at, bytes, false); }                                                 \
-  FG_HOOK __tsan_write##bytes(void *at) { fg_emulator.access(at, bytes, true); }                                                 \
+  FG_ALIGNED_HOOK(__tsan_read##bytes, bytes, false)                                                                              \
+  FG_ALIGNED_HOOK(__tsan_write##bytes, bytes, true)                                                                              \
   FG_HOOK __tsan_unaligned_read##bytes(void *at) { fg_emulator.access(at, bytes, false); }                                       \
   FG_HOOK __tsan_unaligned_write##bytes(void *at) { fg_emulator.access(at, bytes, true); }
 FG_HOOKS(1)

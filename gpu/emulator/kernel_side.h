@@ -32,6 +32,8 @@ struct emu_calls {
   /* Of the instrumentation: an access to memory of any kind, before it happens; and a step, which a kernel has only so many of. */
   void (*access)(const void *address, unsigned bytes, bool is_write);
   void (*step)(void);
+  /* An access by a type of so many bytes, at an address that is no multiple of them: then as access(), if it may be there. */
+  void (*misaligned)(const void *address, unsigned bytes, bool is_write);
 
   /* The block, and the warp. `value` and `predicate` are the calling thread's. */
   void (*sync_threads)(void);
