@@ -390,6 +390,7 @@ Test(emulator_barriers, a_named_barrier_that_is_never_filled_is_told) {
 /* --- Clusters */
 
 static void cluster_turns(void) {
+  meet_all();
   for (unsigned turn = 0; turn < 5; turn++) {
     float mine[4] = {(float)(turn + rank()), 0, 0, 0}, theirs[4];
     unsigned to = (rank() + 1) % emu_call_view()->cluster_size;
@@ -796,6 +797,17 @@ Test(emulator_barriers, blocks_arrive_at_each_other_s_mbarriers) {
   tells_apart(cluster_ring, (struct shape){64, 2}, "a barrier between the two is missing");
   goes_through(cluster_ring, (struct shape){64, 4});
   goes_through(cluster_ring, (struct shape){64, 1});
+}
+
+/* Nobody reads it, and still it could come before the block has its shared memory. */
+static void stores_at_once(void) {
+  float value[4] = {0};
+  if (!is_wrong) meet_all();
+  if (thread() == 0) emu_call_remote(number(16), 1 - rank(), value, sizeof value, true);
+  meet_all();
+}
+Test(emulator_barriers, a_store_into_a_block_that_may_not_have_begun_is_found) {
+  tells_apart(stores_at_once, (struct shape){64, 2}, "which may not have begun: a cluster's barrier is missing");
 }
 
 /* An arrival at another block's mbarrier promises nothing that was stored; the cluster's barrier does. */

@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct emu_gate {
   unsigned turn;    /* how often it has opened */
@@ -86,14 +85,26 @@ void emu_cluster_describe(const struct emu_thread *waiting, char *text, size_t b
 
 /* --- What others do in a block's shared memory */
 
-void emu_reach(struct emu_block *block, struct emu_thread *by) {
+/* Whether anything that a thread of the block did is known: then all of it has begun. */
+static bool is_known_to_have_begun(const struct emu_block *block, const struct emu_thread *by) {
+  for (unsigned i = 0; i < block->thread_count; i++)
+    if (by->clock.at[block->threads[i].actor]) return true;
+  return false;
+}
+
+void emu_reach(struct emu_block *block, struct emu_thread *by, bool is_store) {
   if (block == by->block) return;
   struct emu_gates *gates = block->gates;
   if (gates->threads_left == block->thread_count)
     emu_fault(by, NULL, "%s reaches into the shared memory of the cluster's block %u, which has left the kernel", by->what,
               block->rank);
   if (!gates->reached) gates->reached = emu_allocate(block->cluster->actors.threads, sizeof *gates->reached);
-  if (strcmp(by->what, "store_remote") == 0) by->block->gates->stored_at[by->index] = by->where;
+  if (is_store && !is_known_to_have_begun(block, by))
+    emu_fault(by, NULL,
+              "%s reaches into the shared memory of the cluster's block %u, which may not have begun: a cluster's barrier is "
+              "missing, which all of that block come to first",
+              by->what, block->rank);
+  if (is_store) by->block->gates->stored_at[by->index] = by->where;
   gates->reached[by->actor] = (struct emu_reached){by, by->where, by->clock.at[by->actor] + 1};
 }
 

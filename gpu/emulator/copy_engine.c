@@ -228,7 +228,7 @@ void emu_call_remote(void *in_shared, unsigned rank, void *value, unsigned bytes
   struct emu_thread *self = emu_begin(is_write ? "store_remote" : "load_remote", __builtin_return_address(0), COST_PEER);
   unsigned offset = emu_shared_offset(self, "in_shared", in_shared, bytes, bytes);
   struct emu_block *block = peer_of(self, rank);
-  if (block != self->block) emu_reach(block, self);
+  emu_reach(block, self, is_write);
   emu_shadow_access(block, offset, bytes, is_write, self);
   if (is_write)
     memcpy(block->shared + offset, value, bytes);

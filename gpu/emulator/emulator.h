@@ -249,9 +249,9 @@ bool emu_meet(struct emu_thread *self, unsigned threads);
 void emu_meeting_over(struct emu_thread *self, unsigned threads); /* by the last: the others go on */
 /* A thread has left the kernel (its waiting is EMU_ENDED): whoever can never be met is told. */
 void emu_gates_left(struct emu_thread *thread);
-/* `by` uses the shared memory of another block: a fault if that has left, or when it leaves without a thread there that knows, as by a
- * barrier, of what the thread has done until its next release. */
-void emu_reach(struct emu_block *block, struct emu_thread *by);
+/* `by` uses the shared memory of a block, perhaps another one: a fault if that has left, or when it leaves without a thread there that
+ * knows, as by a barrier, of what `by` has done until its next release; and of a store, if the block may not have begun. */
+void emu_reach(struct emu_block *block, struct emu_thread *by, bool is_store);
 /* For reports, of a thread at a warp's, block's, named or cluster's barrier or at registers: "named barrier 3, where 64 of 128 threads
  * have come". */
 void emu_gates_describe(const struct emu_thread *waiting, char *text, size_t bytes);

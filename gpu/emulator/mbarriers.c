@@ -199,7 +199,7 @@ void emu_call_mbarrier_arrive_cluster(void *barrier, unsigned rank) {
               "mbarrier_arrive_cluster promises another block nothing that the thread has stored, as by store_remote at %s: a "
               "cluster's barrier does",
               emu_line_of(self->block, stored_at).text);
-  emu_reach(cluster->blocks[rank], self);
+  emu_reach(cluster->blocks[rank], self, false);
   arrive(find_named(self, barrier, cluster->blocks[rank]), self);
 }
 
