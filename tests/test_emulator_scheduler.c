@@ -5,9 +5,11 @@
 
 #include <criterion/criterion.h>
 #include <cuda.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MOST_TURNS = 4096 };
 
@@ -296,6 +298,36 @@ Test(emulator_scheduler, a_misaligned_address_is_told_so) {
   cr_assert_not(emu_run(&launch, message));
   cr_assert_not_null(strstr(message, "thread 0: writes 8 bytes at 0x"), "%s", message);
   cr_assert_not_null(strstr(message, "4, which is no multiple of 8: a misaligned address on a GPU"), "%s", message);
+}
+
+static void touch_what_there_is_not(struct given given) {
+  (void)given;
+  emu_call_threadfence();
+  if (emu_self()->index == 3) *(volatile unsigned char *)(uintptr_t)4096 = 1;
+}
+static void send_a_signal(struct given given) {
+  (void)given;
+  emu_call_threadfence();
+  kill(getpid(), SIGFPE);
+}
+
+static volatile sig_atomic_t signals_seen;
+static void see(int number) { signals_seen += number == SIGFPE; }
+
+Test(emulator_scheduler, what_the_processor_refuses_a_thread_is_a_fault_and_of_others_what_it_was) {
+  struct sigaction mine = {.sa_handler = see}, after;
+  sigaction(SIGFPE, &mine, NULL);
+  struct given given = {0};
+  struct emu_launch launch = launch_of(touch_what_there_is_not, &given, 4, 32);
+  launch.host_threads = 2;
+  for (int i = 0; i < 3; i++)
+    fails(&launch,
+          "?: kernel tried, block 0, warp 0, thread 3: reads, writes or calls what there is not, or is misaligned, at 0x1000");
+  launch = launch_of(send_a_signal, &given, 1, 1);
+  passes(&launch);
+  cr_assert_eq(signals_seen, 1);
+  sigaction(SIGFPE, NULL, &after);
+  cr_assert(after.sa_handler == see);
 }
 
 static unsigned recurse(volatile unsigned depth) {

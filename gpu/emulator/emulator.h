@@ -4,6 +4,7 @@
  *
  *   launch.c        a launch: its clusters, which threads of the host run side by side
  *   scheduler.c     fibres, time, events
+ *   signals.c       what the processor refuses a fibre
  *   calls.c         what kernels call: the table, and memory
  *   clocks.c        who can know of what: vector clocks
  *   shadow.c        what is known of every byte of shared memory

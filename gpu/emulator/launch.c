@@ -127,7 +127,7 @@ static void *map(size_t bytes) {
   return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* A fibre's stack grows downwards, to a page that ends the process when it is touched. */
+/* A fibre's stack grows downwards, to a page that is a fault when it is touched. */
 static bool make_stacks(struct emu_scheduler *scheduler, size_t fibres) {
   size_t page = (size_t)sysconf(_SC_PAGESIZE), each = FIBRE_BYTES + page;
   scheduler->stacks_bytes = fibres * each;
@@ -165,6 +165,7 @@ static struct emu_scheduler *make_scheduler(struct emu_run_state *run) {
 static void *work(void *argument) {
   struct emu_run_state *run = argument;
   struct emu_scheduler *before = emu_scheduler;
+  void *signals = emu_signals_begin();
   if (!(emu_scheduler = make_scheduler(run))) {
     atomic_fetch_add(&run->idle, 1);
   } else {
@@ -173,6 +174,7 @@ static void *work(void *argument) {
     free_scheduler(emu_scheduler);
   }
   emu_scheduler = before;
+  emu_signals_end(signals);
   return NULL;
 }
 

@@ -84,6 +84,11 @@ struct emu_scheduler {
 
 extern _Thread_local struct emu_scheduler *emu_scheduler; /* this host's thread's; NULL: it runs no cluster */
 
+/* signals.c: from here on what the processor refuses to a fibre of this host's thread is a fault, until emu_signals_end() of what this
+ * returns. NULL: no memory, and it ends the process. */
+void *emu_signals_begin(void);
+void emu_signals_end(void *begun);
+
 /* scheduler.c: prepares the thread's fibre, and puts it where it can run. */
 void emu_start(struct emu_thread *thread);
 /* Until all have ended, or somebody found a fault. */
