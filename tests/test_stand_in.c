@@ -401,10 +401,12 @@ Test(stand_in, a_fault_is_a_sentence_and_does_not_stick) {
     fails_at(kernel, (struct arguments){to, {1, -1, 0}}, 4, "is 4 bytes before device memory of 40 bytes");
     fails_at(kernel, (struct arguments){(float *)(uintptr_t)((char *)to + 2), {1, 9, 0}}, 4, "reach beyond its end");
     fails_at(kernel, (struct arguments){NULL, {1, 0, 0}}, 4, "writes 4 bytes where it may not");
-    fails_at(kernel, (struct arguments){to, {2, 0, 0}}, 5, "a division by zero");
+    fails_at(kernel, (struct arguments){to, {2, 0, 0}}, 5, "thread 0: a division by zero");
     fails_at(kernel, (struct arguments){to, {3, 0, 0}}, 6, "__trap()");
     fails_at(kernel, (struct arguments){to, {4, 0, 0}}, 7, "steps");
-    fails_at(kernel, (struct arguments){to, {5, 3, 0}}, 9, "an index beyond its array");
+    fails_at(kernel, (struct arguments){to, {5, 3, 0}}, 9, "an index beyond its array: 3, of 'float [3]'");
+    fails_at(kernel, (struct arguments){to, {5, -1, 0}}, 9, "an index beyond its array: -1, of 'float [3]'");
+    cr_expect_null(strstr(fg_message(), "not modelled"));
     fails_at(kernel, (struct arguments){to, {6, 3, 0}}, 10, "a shuffle of less than a warp");
     cr_expect_eq(launch(kernel, 32, 0, (struct arguments){to, {0}}), CUDA_SUCCESS, "%s", fg_message());
     cr_expect_eq(driver->cuCtxSynchronize(), CUDA_SUCCESS);

@@ -86,6 +86,11 @@ void emu_call_threadfence(void) {
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
+void emu_call_no_result(long index, const char *array) {
+  if (!array) emu_fault(emu_self(), __builtin_return_address(0), "a division by zero");
+  emu_fault(emu_self(), __builtin_return_address(0), "an index beyond its array: %ld, of %s", index, array);
+}
+
 void emu_call_not_modelled(const char *what) {
   emu_fault(emu_self(), __builtin_return_address(0), "%s, which is not modelled", what);
 }
@@ -128,6 +133,7 @@ const struct emu_calls emu_calls_table = {
     CALL(remote),
     CALL(atomic_add),
     CALL(threadfence),
+    CALL(no_result),
     CALL(not_modelled),
 #undef CALL
 };

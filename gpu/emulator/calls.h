@@ -13,6 +13,7 @@ void emu_call_step(void);
 void emu_call_misaligned(const void *address, unsigned bytes, bool is_write);
 unsigned emu_call_atomic_add(unsigned *address, unsigned value);
 void emu_call_threadfence(void);
+void emu_call_no_result(long index, const char *array);
 void emu_call_not_modelled(const char *what);
 
 /* gates.c */

@@ -84,8 +84,20 @@ FG_HOOK __tsan_func_exit() {}
 FG_HOOK __sanitizer_cov_trace_pc() { fg_emulator.step(); }
 
 /* What C leaves open, and the GPU answers somehow. */
-FG_HOOK __ubsan_handle_divrem_overflow(void *, unsigned long, unsigned long) { fg_emulator.not_modelled("a division by zero"); }
-FG_HOOK __ubsan_handle_out_of_bounds(void *, unsigned long) { fg_emulator.not_modelled("an index beyond its array"); }
+struct fg_type { /* as both compilers describe it: info is twice the logarithm of an integer's bits, and one more if it is signed */
+  unsigned short kind, info;
+  char name[];
+};
+struct fg_out_of_bounds {
+  const char *file;
+  unsigned line, column;
+  const struct fg_type *array, *index;
+};
+FG_HOOK __ubsan_handle_divrem_overflow(void *, unsigned long, unsigned long) { fg_emulator.no_result(0, nullptr); }
+FG_HOOK __ubsan_handle_out_of_bounds(struct fg_out_of_bounds *of, unsigned long index) {
+  int unused_bits = 64 - (1 << (of->index->info >> 1));
+  fg_emulator.no_result(of->index->info & 1 ? (long)(index << unused_bits) >> unused_bits : (long)index, of->array->name);
+}
 
 /* Whole structs, where the compiler calls for that. */
 void *memmove(void *to, const void *from, unsigned long bytes);

@@ -80,6 +80,10 @@ struct emu_calls {
   unsigned (*atomic_add)(unsigned *address, unsigned value);
   void (*threadfence)(void);
 
+  /* What has no result in C, nor a useful one on a GPU: a division by zero (`array` NULL), or an index beyond that array, as "'int [4]'".
+   * Does not return. */
+  void (*no_result)(long index, const char *array);
+
   /* What the kernel used that is not modelled. Does not return. */
   void (*not_modelled)(const char *what);
 };
