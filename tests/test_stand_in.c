@@ -399,7 +399,7 @@ Test(stand_in, a_fault_is_a_sentence_and_does_not_stick) {
   for (int time = 0; time < 2; time++) {
     fails_at(kernel, (struct arguments){to, {1, 10, 0}}, 4, "is 0 bytes behind the end of device memory of 40 bytes");
     fails_at(kernel, (struct arguments){to, {1, -1, 0}}, 4, "is 4 bytes before device memory of 40 bytes");
-    fails_at(kernel, (struct arguments){(float *)(uintptr_t)((char *)to + 2), {1, 9, 0}}, 4, "reach beyond its end");
+    fails_at(kernel, (struct arguments){(float *)(uintptr_t)((char *)to + 2), {1, 9, 0}}, 4, "a misaligned address on a GPU");
     fails_at(kernel, (struct arguments){NULL, {1, 0, 0}}, 4, "writes 4 bytes where it may not");
     fails_at(kernel, (struct arguments){to, {2, 0, 0}}, 5, "thread 0: a division by zero");
     fails_at(kernel, (struct arguments){to, {3, 0, 0}}, 6, "__trap()");
