@@ -277,7 +277,7 @@ Test(emulator_scheduler, a_block_that_never_ends_is_told_so_before_each_thread_h
   char message[EMU_MESSAGE_BYTES];
   cr_assert_not(emu_run(&launch, message));
   cr_assert_not_null(strstr(message,
-                            "the threads of the cluster have taken 1600000 steps together and not come to the kernel's end: "
+                            "the threads of the cluster have taken 12800000 steps together and not come to the kernel's end: "
                             "they never will, or the limit is too low"),
                      "%s", message);
 }

@@ -84,7 +84,8 @@ FG_HOOK __tsan_func_exit() {}
 FG_HOOK __sanitizer_cov_trace_pc() { fg_emulator.step(); }
 
 /* What C leaves open, and the GPU answers somehow. */
-struct fg_type { /* as both compilers describe it: info is twice the logarithm of an integer's bits, and one more if it is signed */
+struct
+    fg_type { /* as both compilers describe it: info is twice the logarithm of an integer's bits, and one more if it is signed */
   unsigned short kind, info;
   char name[];
 };
@@ -209,12 +210,8 @@ struct fg_bounds { /* a third number, of blocks of a cluster, is the launch's to
 };
 /* Structs of up to 16 bytes may travel in registers: those kernels are called by a function that takes what the emulator passes. The
  * others see just that, and not a copy of it. The choice is a template's: with ?: it would be made by code that runs on loading. */
-template <bool is_small> struct fg_choose {
-  template <auto kernel, auto> static constexpr auto entry = kernel;
-};
-template <> struct fg_choose<true> {
-  template <auto, auto caller> static constexpr auto entry = caller;
-};
+template <bool is_small> struct fg_choose { template <auto kernel, auto> static constexpr auto entry = kernel; };
+template <> struct fg_choose<true> { template <auto, auto caller> static constexpr auto entry = caller; };
 #define FG_KERNEL(name, ...)                                                                                                     \
   FG_UNSEEN void fg_enter_##name(struct fg_arguments arguments) { name(*(fg_kernel<decltype(&name)>::argument *)&arguments); }
 #define FG_KERNEL_ENTRY(name, ...)                                                                                               \

@@ -49,9 +49,9 @@ struct emu_launch {
   size_t argument_bytes;
   struct emu_index grid, block_size;
   unsigned cluster_size, shared_bytes, registers; /* registers: of a thread at the start, as __launch_bounds__ and 64 Ki allow */
-  uint64_t seed;                 /* 0: everything takes as long as costs.h says; else the order and durations are drawn from it */
-  uint64_t most_steps;           /* of a thread; then it is taken to never end; 0: 4 Mi. A cluster's have 16 times as many together */
-  int host_threads;              /* that run clusters side by side */
+  uint64_t seed;       /* 0: everything takes as long as costs.h says; else the order and durations are drawn from it */
+  uint64_t most_steps; /* of a thread; then it is taken to never end; 0: 4 Mi. A cluster's have 128 times as many together */
+  int host_threads;    /* that run clusters side by side */
   struct emu_timeline *timeline; /* NULL: none is drawn */
 };
 

@@ -19,9 +19,9 @@ struct emu_index {
 struct emu_view {
   struct emu_index thread, block, block_size, grid_size;
   unsigned cluster_rank, cluster_size;
-  unsigned char *shared;             /* the block's shared memory */
-  unsigned shared_bytes;             /* of it */
-  unsigned long long fused;          /* multiplications fused with an addition: the cost model counts them */
+  unsigned char *shared;    /* the block's shared memory */
+  unsigned shared_bytes;    /* of it */
+  unsigned long long fused; /* multiplications fused with an addition: the cost model counts them */
 };
 
 enum emu_shuffle { EMU_SHUFFLE_INDEX, EMU_SHUFFLE_UP, EMU_SHUFFLE_DOWN, EMU_SHUFFLE_XOR };

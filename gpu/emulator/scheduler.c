@@ -10,8 +10,8 @@
 
 enum {
   STEPS_BETWEEN_LOOKS = 1024,
-  STEPS_OF_A_CLUSTER = 16, /* times a thread's: where all of a block spin, none would come to its own limit in a time to wait for */
-  STEPS_OF_A_CALL = 16 /* switching fibres takes longer than a step, and should not be waited for for ever either */
+  STEPS_OF_A_CLUSTER = 128, /* times a thread's: where all of a block spin, none comes to its own in a time to wait for */
+  STEPS_OF_A_CALL = 16      /* switching fibres takes longer than a step, and should not be waited for for ever either */
 };
 /* Asynchronous things that come last take so long: all who do not wait for them have come by then to where they do, and those who ask
  * again and again have not yet taken all of their steps. */
@@ -191,10 +191,11 @@ void emu_look(struct emu_thread *self, const void *where) {
   scheduler->steps += self->steps - self->fibre->seen_steps;
   self->fibre->seen_steps = self->steps;
   if (scheduler->steps >= STEPS_OF_A_CLUSTER * most)
-    emu_fault(self, where,
-              "the threads of the cluster have taken %llu steps together and not come to the kernel's end: they never will, or the "
-              "limit is too low",
-              (unsigned long long)(STEPS_OF_A_CLUSTER * most));
+    emu_fault(
+        self, where,
+        "the threads of the cluster have taken %llu steps together and not come to the kernel's end: they never will, or the "
+        "limit is too low",
+        (unsigned long long)(STEPS_OF_A_CLUSTER * most));
   self->fibre->next_look = self->steps + STEPS_BETWEEN_LOOKS < most ? self->steps + STEPS_BETWEEN_LOOKS : most;
 }
 

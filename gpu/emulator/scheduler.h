@@ -27,9 +27,9 @@ struct emu_fibre {
   const unsigned char *argument; /* the kernel's, as this thread has it: on the stack */
   emu_time owed;                 /* for accesses to memory since it last paid */
   uint64_t paid_steps, paid_fused;
-  uint64_t next_look; /* when it has taken so many steps it pays, and looks whether it may go on */
+  uint64_t next_look;  /* when it has taken so many steps it pays, and looks whether it may go on */
   uint64_t seen_steps; /* when it last looked */
-  unsigned slowness;  /* with a seed: it takes 2^slowness times as long as others */
+  unsigned slowness;   /* with a seed: it takes 2^slowness times as long as others */
 };
 
 /* What happens next: a fibre goes on, or something asynchronous happens. */
@@ -64,7 +64,7 @@ struct emu_scheduler {
   ucontext_t outside;      /* where fibres return to */
   jmp_buf end;             /* where a fault outside of fibres goes */
   bool is_over;
-  uint64_t steps;          /* of the cluster's threads, as they last looked */
+  uint64_t steps;            /* of the cluster's threads, as they last looked */
   struct emu_entry *entries; /* [room], of which count are a heap, the next one first */
   size_t count, room;
   uint64_t order;

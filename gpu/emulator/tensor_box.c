@@ -115,10 +115,11 @@ void emu_box_store(const struct emu_box *box, const unsigned char *data) {
 void emu_box_shadow_read(const struct emu_box *box, struct emu_thread *thread, unsigned offset, unsigned actor, uint32_t epoch) {
   uint64_t row_bytes = ((uint64_t)box->map.last[X] + 1) * box->element_bytes;
   if (box->at[X] + (int64_t)box->map.box[X] > (int64_t)box->map.last[X] + 1 && row_bytes % EMU_PIECE != 0)
-    emu_fault(thread, NULL,
-              "%s reaches beyond the tensor's row of %llu bytes, which does not end with a piece of %d: the copy engine fills that "
-              "piece, and so writes beyond the row",
-              thread->what, (unsigned long long)row_bytes, EMU_PIECE);
+    emu_fault(
+        thread, NULL,
+        "%s reaches beyond the tensor's row of %llu bytes, which does not end with a piece of %d: the copy engine fills that "
+        "piece, and so writes beyond the row",
+        thread->what, (unsigned long long)row_bytes, EMU_PIECE);
   for (unsigned row = 0; row < box->rows; row++) {
     struct part part = part_of(box, row);
     for (unsigned at = part.begin; at < part.begin + part.bytes;) {
