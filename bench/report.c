@@ -64,7 +64,7 @@ static bool is_measured(json_t *const *files, int count, const char *name) {
   return false;
 }
 
-/* A row for every level that some file has a figure of; the levels to come are named below. */
+/* A row for every level that some file has a figure of; the others are named below. */
 static void print_ladder(json_t *const *files, int count) {
   int levels;
   const fg_level_info *info = fg_levels(&levels);
@@ -90,7 +90,7 @@ static void print_ladder(json_t *const *files, int count) {
     if (is_new) printf("%s %s", f ? "," : "", text(files[f], "commit"));
   }
   printf(".");
-  const char *between = " To come:";
+  const char *between = " No figures yet of:";
   for (int i = 0; i < levels; i++)
     if (!is_measured(files, count, info[i].name)) {
       printf("%s `%s`", between, info[i].name);
