@@ -330,21 +330,20 @@ static fg_status make_map(const struct fg_gpu_context *context, const struct fg_
   return FG_OK;
 }
 
-static fg_status make_maps(const struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan,
-                           struct fg_args *args) {
-  struct copied copied = copied_by(full, plan);
-  if (copied.has_factors) TRY(make_map(context, &copied.a, &args->a_map));
-  if (copied.has_factors) TRY(make_map(context, &copied.b, &args->b_map));
-  if (copied.has_scale) TRY(make_map(context, &copied.a_scale, &args->a_scale_map));
-  if (copied.has_d) TRY(make_map(context, &copied.d, &args->d_map));
+static fg_status make_maps(const struct fg_gpu_context *context, const struct copied *copied, struct fg_args *args) {
+  if (copied->has_factors) TRY(make_map(context, &copied->a, &args->a_map));
+  if (copied->has_factors) TRY(make_map(context, &copied->b, &args->b_map));
+  if (copied->has_scale) TRY(make_map(context, &copied->a_scale, &args->a_scale_map));
+  if (copied->has_d) TRY(make_map(context, &copied->d, &args->d_map));
   return FG_OK;
 }
 
-static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan) {
+static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan,
+                        const struct copied *copied) {
   CUfunction function = NULL;
   struct fg_args args = args_of(full);
   TRY(check_pointers(context, full));
-  TRY(make_maps(context, full, plan, &args));
+  TRY(make_maps(context, copied, &args));
   TRY(find_function(context, full, plan, &function));
   void *parameters[] = {&args};
   CUlaunchAttribute attributes[2] = {0};
@@ -375,8 +374,7 @@ static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, 
 }
 
 /* What a level's kernel does not take of operands. */
-static fg_status check_operands(const fg_problem *full, const fg_plan *plan) {
-  struct copied copied = copied_by(full, plan);
+static fg_status check_operands(const fg_problem *full, const fg_plan *plan, const struct copied *copied) {
   if (plan->level >= FG_TMA && full->a.scale_layout != FG_ROWS_CONTIGUOUS)
     return fg_fail(FG_UNSUPPORTED, "a.scale_layout is %d; level %s copies scales whose rows are contiguous, layout %d",
                    (int)full->a.scale_layout, fg_kernel_name((int)plan->level), FG_ROWS_CONTIGUOUS);
@@ -385,24 +383,26 @@ static fg_status check_operands(const fg_problem *full, const fg_plan *plan) {
                    "%s.data is %p; level cluster stores what it has multiplied and adds nothing, so it must be NULL",
                    full->c.data ? "c" : "bias", full->c.data ? full->c.data : full->bias.data);
   if (plan->tiles == 0) return FG_OK;
-  if (copied.has_factors) TRY(fg_tensor_check(&copied.a));
-  if (copied.has_factors) TRY(fg_tensor_check(&copied.b));
-  if (copied.has_scale) TRY(fg_tensor_check(&copied.a_scale));
-  return copied.has_d ? fg_tensor_check(&copied.d) : FG_OK;
+  if (copied->has_factors) TRY(fg_tensor_check(&copied->a));
+  if (copied->has_factors) TRY(fg_tensor_check(&copied->b));
+  if (copied->has_scale) TRY(fg_tensor_check(&copied->a_scale));
+  return copied->has_d ? fg_tensor_check(&copied->d) : FG_OK;
 }
 
-static fg_status plan_for(const struct fg_gpu_context *context, const fg_problem *full, fg_plan *plan) {
+static fg_status plan_for(const struct fg_gpu_context *context, const fg_problem *full, fg_plan *plan, struct copied *copied) {
   TRY(fg_plan_full(&context->gpu, full, plan));
-  return check_operands(full, plan);
+  *copied = copied_by(full, plan);
+  return check_operands(full, plan, copied);
 }
 
 fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full) {
   fg_plan plan;
-  TRY(plan_for(context, full, &plan));
+  struct copied copied;
+  TRY(plan_for(context, full, &plan, &copied));
   fg_log_plan(context->log, full, &plan);
   if (plan.tiles == 0) return FG_OK;
   TRY(enter(context));
-  return leave(context, launch(context, full, &plan));
+  return leave(context, launch(context, full, &plan, &copied));
 }
 
 static fg_status prepare(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan) {
@@ -413,7 +413,8 @@ static fg_status prepare(struct fg_gpu_context *context, const fg_problem *full,
 
 fg_status fg_gpu_prepare(struct fg_gpu_context *context, const fg_problem *full) {
   fg_plan plan;
-  TRY(plan_for(context, full, &plan));
+  struct copied copied;
+  TRY(plan_for(context, full, &plan, &copied));
   TRY(enter(context));
   return leave(context, prepare(context, full, &plan));
 }
