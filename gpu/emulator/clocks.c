@@ -85,6 +85,12 @@ void emu_learn(struct emu_thread *thread, unsigned actor, uint32_t epoch) {
   if (thread->clock.at[actor] < epoch) thread->clock.at[actor] = epoch;
 }
 
+bool emu_somebody_knows(const struct emu_block *block, unsigned actor, uint32_t epoch) {
+  for (unsigned i = 0; i < block->thread_count; i++)
+    if (block->threads[i].clock.at[actor] >= epoch) return true;
+  return false;
+}
+
 void emu_fence_async(struct emu_thread *thread) { thread->fenced.at[thread->actor] = ++thread->clock.at[thread->actor]; }
 
 void emu_call_fence_proxy_async(void) {

@@ -113,10 +113,7 @@ static void check_reached(const struct emu_block *block) {
   const struct emu_gates *gates = block->gates;
   for (unsigned actor = 0; gates->reached && actor < block->cluster->actors.threads; actor++) {
     const struct emu_reached *reached = &gates->reached[actor];
-    bool is_known = !reached->by;
-    for (unsigned i = 0; !is_known && i < block->thread_count; i++)
-      is_known = block->threads[i].clock.at[actor] >= reached->epoch;
-    if (!is_known)
+    if (reached->by && !emu_somebody_knows(block, actor, reached->epoch))
       emu_fault(
           reached->by, reached->where,
           "reaches into the shared memory of the cluster's block %u, which may have left the kernel by then: none of its threads "

@@ -39,12 +39,6 @@ static void must_know(struct emu_block *block, unsigned mbarrier, uint32_t epoch
 
 static bool has_left(const struct emu_block *block) { return block->threads_ended == block->thread_count; }
 
-static bool somebody_knows(const struct emu_block *block, unsigned actor, uint32_t epoch) {
-  for (unsigned i = 0; i < block->thread_count; i++)
-    if (block->threads[i].clock.at[actor] >= epoch) return true;
-  return false;
-}
-
 /* Whether it needs the block's shared memory; not asked of a STORE. */
 static bool is_of_block(const struct emu_copy *copy, const struct emu_block *block) {
   return copy->kind != STORE && (copy->block == block || (copy->kind == SEND && copy->by->block == block));
@@ -68,7 +62,7 @@ void emu_engine_end(struct emu_block *block) {
                   copy->block == block ? "to" : "from", block->rank);
   for (unsigned i = 0; i < cluster->actors.total - cluster->actors.threads; i++) {
     const struct emu_due *due = &block->engine->due[i];
-    if (due->epoch && !somebody_knows(block, cluster->actors.threads + i, due->epoch))
+    if (due->epoch && !emu_somebody_knows(block, cluster->actors.threads + i, due->epoch))
       emu_fault(due->by, due->where,
                 "%s may still need the shared memory of block %u of the cluster when that leaves the kernel: no thread of it has "
                 "waited for the copy's mbarrier",

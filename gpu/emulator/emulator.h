@@ -173,6 +173,11 @@ void *emu_allocate(size_t count, size_t bytes); /* zeros; no memory: the process
 
 /* "lessons/07_tma.cu(57)", the innermost place in a kernel's own file that the address stems from; "?" if that cannot be found. */
 void emu_line(const struct emu_image *image, const void *where, char *text, size_t bytes);
+/* The same, of the kernel that the block runs. */
+struct emu_place {
+  char text[512];
+};
+struct emu_place emu_line_of(const struct emu_block *block, const void *where);
 /* Two calls at different addresses may be the same line of the kernel, unrolled. */
 bool emu_same_line(const struct emu_image *image, const void *where, const void *other);
 /* Who waits for what, when nobody can go on; ends with emu_fault(). */
@@ -199,6 +204,12 @@ void emu_release(struct emu_thread *thread, struct emu_knowledge *into);
 void emu_acquire(struct emu_thread *thread, const struct emu_knowledge *from);
 /* The thread has waited for something asynchronous: it knows of the actor's epochs up to this one. */
 void emu_learn(struct emu_thread *thread, unsigned actor, uint32_t epoch);
+/* Whether it knows of what the actor did in that epoch; of itself it does. */
+static inline bool emu_knows(const struct emu_thread *thread, unsigned actor, uint32_t epoch) {
+  return thread->actor == actor || thread->clock.at[actor] >= epoch;
+}
+/* Whether one of the block's threads knows of it; asked of an actor that is none of them. */
+bool emu_somebody_knows(const struct emu_block *block, unsigned actor, uint32_t epoch);
 /* fence.proxy.async: what the thread itself has stored is from now on there for the async proxy. */
 void emu_fence_async(struct emu_thread *thread);
 

@@ -85,6 +85,12 @@ void emu_line(const struct emu_image *image, const void *where, char *text, size
   snprintf(text, bytes, "%s", kept->text);
 }
 
+struct emu_place emu_line_of(const struct emu_block *block, const void *where) {
+  struct emu_place place;
+  emu_line(block->cluster->launch->image, where, place.text, sizeof place.text);
+  return place;
+}
+
 bool emu_same_line(const struct emu_image *image, const void *where, const void *other) {
   char line[LINE_BYTES], other_line[LINE_BYTES];
   if (where == other) return true;
@@ -142,8 +148,8 @@ static void append_group(char *text, size_t bytes, const struct emu_block *block
   const struct emu_thread *thread = &block->threads[begin];
   bool are_warps = begin % EMU_WARP == 0 && (end % EMU_WARP == 0 || end == block->thread_count);
   unsigned first = are_warps ? begin / EMU_WARP : begin, last = are_warps ? (end - 1) / EMU_WARP : end - 1;
-  char line[LINE_BYTES], what[512] = "";
-  emu_line(block->cluster->launch->image, thread->where, line, sizeof line);
+  char what[512] = "";
+  struct emu_place line = emu_line_of(block, thread->where);
   if (thread->waiting == EMU_AT_MBARRIER)
     emu_mbarrier_describe(thread, what, sizeof what);
   else if (thread->waiting != EMU_AT_WGMMA && thread->waiting != EMU_AT_STORES)
@@ -156,9 +162,9 @@ static void append_group(char *text, size_t bytes, const struct emu_block *block
   }
   const char *kind = are_warps ? "warp" : "thread";
   if (first == last)
-    append(text, bytes, "%s %u waits in %s at %s", kind, first, thread->what, line);
+    append(text, bytes, "%s %u waits in %s at %s", kind, first, thread->what, line.text);
   else
-    append(text, bytes, "%ss %u to %u wait in %s at %s", kind, first, last, thread->what, line);
+    append(text, bytes, "%ss %u to %u wait in %s at %s", kind, first, last, thread->what, line.text);
   if (what[0]) append(text, bytes, " for %s", what);
 }
 

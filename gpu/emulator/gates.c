@@ -73,12 +73,9 @@ static void check_the_same(const struct emu_thread *self, const struct emu_threa
   const char *together = mine->threads == EMU_WARP ? "warp" : "warpgroup";
   bool is_same_call = self->what == other->what || strcmp(self->what, other->what) == 0;
   if (mine->is_aligned && other->where != self->where) is_same_call &= emu_same_line(image, other->where, self->where);
-  if (!is_same_call) {
-    char line[256];
-    emu_line(image, other->where, line, sizeof line);
+  if (!is_same_call)
     emu_fault(self, NULL, "comes to %s, while thread %u of the same %s is in %s at %s: all of them must come to the same call",
-              self->what, other->index, together, other->what, line);
-  }
+              self->what, other->index, together, other->what, emu_line_of(other->block, other->where).text);
   if (mine->mask != its->mask)
     emu_fault(self, NULL, "%s has the mask 0x%08x, and in thread %u, which is in that mask, 0x%08x: they must be the same",
               self->what, mine->mask, other->index, its->mask);

@@ -4,12 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-struct emu_place emu_line_of(const struct emu_block *block, const void *where) {
-  struct emu_place place;
-  emu_line(block->cluster->launch->image, where, place.text, sizeof place.text);
-  return place;
-}
-
 struct emu_words emu_mbarrier_name(const struct emu_mbarrier *barrier) {
   struct emu_words words;
   snprintf(words.text, sizeof words.text, "the mbarrier at byte %u, initialised at %s", barrier->offset,

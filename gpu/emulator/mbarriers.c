@@ -44,11 +44,6 @@ static struct emu_mbarrier *at_offset(struct emu_block *block, unsigned offset) 
   return NULL;
 }
 
-/* Whether the thread knows of what that one did in that epoch. */
-static bool knows(const struct emu_thread *thread, const struct emu_thread *other, uint32_t epoch) {
-  return thread == other || thread->clock.at[other->actor] >= epoch;
-}
-
 /* The barrier that a thread, of this block or another one, names for itself or for the copy engine. */
 static struct emu_mbarrier *find(struct emu_block *block, unsigned offset, struct emu_thread *by, bool is_async) {
   bool is_remote = block != by->block;
@@ -59,10 +54,10 @@ static struct emu_mbarrier *find(struct emu_block *block, unsigned offset, struc
     emu_fault(by, NULL, "%s: barrier is byte %u of %s, which is no multiple of %d", by->what, offset, whose, MBARRIER_BYTES);
   if (!barrier)
     emu_fault(by, NULL, "%s names the mbarrier at byte %u of %s, where none has been initialised", by->what, offset, whose);
-  if (!knows(by, barrier->initialised_by, barrier->initialised))
+  if (!emu_knows(by, barrier->initialised_by->actor, barrier->initialised))
     emu_fault(by, NULL, "%s comes to %s by thread %u%s%s: a barrier between the two is missing", by->what,
               emu_mbarrier_name(barrier).text, barrier->initialised_by->index, is_remote ? " in " : "", is_remote ? whose : "");
-  bool is_fenced = barrier->fenced && knows(by, barrier->initialised_by, barrier->fenced);
+  bool is_fenced = barrier->fenced && emu_knows(by, barrier->initialised_by->actor, barrier->fenced);
   bool is_there_for_async = !is_remote && by->fenced.at[barrier->initialised_by->actor] >= barrier->initialised;
   if ((is_remote || is_async) && !is_fenced && !is_there_for_async)
     emu_fault(by, NULL, "%s comes to %s: fence_mbarrier_init() is missing between that and the barrier that orders them, for %s",

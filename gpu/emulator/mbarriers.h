@@ -30,11 +30,6 @@ struct emu_mbarrier {
 struct emu_words {
   char text[1024];
 };
-struct emu_place {
-  char text[512];
-};
-/* "lessons/07_tma.cu(31)" */
-struct emu_place emu_line_of(const struct emu_block *block, const void *where);
 /* "the mbarrier at byte 512, initialised at lessons/07_tma.cu(31)" */
 struct emu_words emu_mbarrier_name(const struct emu_mbarrier *barrier);
 /* "the mbarrier ..., in phase 3, which still misses 1 of 2 arrivals and 2048 bytes" */

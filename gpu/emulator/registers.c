@@ -10,7 +10,7 @@
 static void check_synchronised(struct emu_thread *self, const struct emu_thread *threads, const uint32_t *epochs) {
   for (unsigned i = 0; i < EMU_WARPGROUP; i++)
     for (unsigned j = 0; j < EMU_WARPGROUP; j++)
-      if (i / EMU_WARP != j / EMU_WARP && threads[i].clock.at[threads[j].actor] < epochs[j])
+      if (i / EMU_WARP != j / EMU_WARP && !emu_knows(&threads[i], threads[j].actor, epochs[j]))
         emu_fault(self, NULL, "%s comes a second time, and the warps of the warpgroup have not met at a barrier since the first",
                   self->what);
 }

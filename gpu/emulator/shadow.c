@@ -97,10 +97,6 @@ static unsigned next(const struct emu_shadow *shadow, unsigned at) {
 
 /* --- What is known */
 
-bool emu_knows(const struct emu_thread *thread, struct event event) {
-  return thread->actor == event.actor || thread->clock.at[event.actor] >= event.epoch;
-}
-
 /* The first of the access's threads that does not know of the event, or (is_fenced) not that it is there for the async proxy; or
  * NULL. Clocks only grow: what all know they know for ever. */
 static const struct emu_thread *ignorant(const struct access *access, struct event event, bool is_fenced) {
@@ -109,7 +105,8 @@ static const struct emu_thread *ignorant(const struct access *access, struct eve
       shadow->known.epoch == event.epoch)
     return NULL;
   for (const struct emu_thread *thread = access->first; thread < access->first + access->threads; thread++)
-    if (!emu_knows(thread, event) || (is_fenced && thread->fenced.at[event.actor] < event.epoch)) return thread;
+    if (!emu_knows(thread, event.actor, event.epoch) || (is_fenced && thread->fenced.at[event.actor] < event.epoch))
+      return thread;
   if (access->threads > 1) {
     shadow->first = access->first;
     shadow->threads = access->threads;
@@ -129,7 +126,8 @@ static void check_write(const struct access *access, unsigned byte, const struct
 
 static void write(const struct access *access, unsigned byte, struct cell *cell) {
   for (unsigned i = 0; i < cell->read_count; i++)
-    if (!emu_knows(access->first, cell->reads[i])) emu_fault_of_read(access, access->first, byte, cell->reads[i]);
+    if (!emu_knows(access->first, cell->reads[i].actor, cell->reads[i].epoch))
+      emu_fault_of_read(access, access->first, byte, cell->reads[i]);
   cell->read_count = 0;
   cell->write = access->event;
   cell->fate = (uint8_t)access->fate;
@@ -146,7 +144,8 @@ static void read(const struct access *access, struct cell *cell) {
   if (cell->read_count == cell->read_room) {
     unsigned kept = 0;
     for (unsigned i = 0; i < cell->read_count; i++)
-      if (access->is_async || !emu_knows(access->first, cell->reads[i])) cell->reads[kept++] = cell->reads[i];
+      if (access->is_async || !emu_knows(access->first, cell->reads[i].actor, cell->reads[i].epoch))
+        cell->reads[kept++] = cell->reads[i];
     cell->read_count = (uint16_t)kept;
     if (kept >= cell->read_room / 2) enlarge(cell, cell->read_room ? 2u * cell->read_room : LEAST_READS);
   }

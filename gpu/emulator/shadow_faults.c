@@ -60,7 +60,7 @@ _Noreturn void emu_fault_of_write(const struct access *access, const struct emu_
   case MBARRIER:
     emu_fault(thread, NULL, "%s, which is of the mbarrier initialised%s", does.text, at.text);
   case UNDER_WAY:
-    if (emu_knows(thread, cell->write))
+    if (emu_knows(thread, cell->write.actor, cell->write.epoch))
       emu_fault(thread, NULL,
                 "%s, where the copy engine, asked%s, is still writing although the mbarrier's phase has ended: it was told of "
                 "fewer bytes than will land",
@@ -73,7 +73,7 @@ _Noreturn void emu_fault_of_write(const struct access *access, const struct emu_
               "mbarrier is missing",
               does.text, at.text);
   default:
-    if (emu_knows(thread, cell->write))
+    if (emu_knows(thread, cell->write.actor, cell->write.epoch))
       emu_fault(thread, NULL, "%s, which %s stored%s by ordinary means: fence_proxy_async() is missing between that and %s",
                 does.text, who.text, at.text, thread->actor == cell->write.actor ? "this" : "the barrier that orders them");
     emu_fault(thread, NULL, "%s, which %s wrote%s: a barrier between the two is missing", does.text, who.text, at.text);

@@ -37,6 +37,5 @@ _Noreturn void emu_fault_of_bounds(const struct access *access, unsigned offset,
 _Noreturn void emu_fault_of_write(const struct access *access, const struct emu_thread *thread, unsigned byte,
                                   const struct cell *cell);
 _Noreturn void emu_fault_of_read(const struct access *access, const struct emu_thread *thread, unsigned byte, struct event read);
-bool emu_knows(const struct emu_thread *thread, struct event event);
 
 #endif

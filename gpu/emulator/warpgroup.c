@@ -4,6 +4,7 @@
 #include "calls.h"
 #include "costs.h"
 #include "engines.h"
+#include "gates.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -110,15 +111,6 @@ static const char *missing(const struct lane *lane, const struct registers *used
                                              : "wgmma_wait() is missing";
 }
 
-struct line {
-  char text[512];
-};
-static struct line line_of(const struct emu_thread *thread, const void *where) {
-  struct line line;
-  emu_line(thread->block->cluster->launch->image, where, line.text, sizeof line.text);
-  return line;
-}
-
 void emu_check_accumulators(struct emu_thread *thread, const void *address, unsigned bytes, bool is_write) {
   if (!thread->multiplier) return;
   struct lane *lane = lane_of(thread);
@@ -130,7 +122,7 @@ void emu_check_accumulators(struct emu_thread *thread, const void *address, unsi
     if (begin < used->end && end > used->begin)
       emu_fault(thread, NULL, "%s %s[%u], which the wgmma_mma at %s may still be %s: %s", is_write ? "writes" : "reads",
                 used->n ? "d" : "a", (unsigned)(begin > used->begin ? begin - used->begin : 0) / TOUCH_BYTES,
-                line_of(thread, used->where).text, used->n ? "writing" : "reading", missing(lane, used));
+                emu_line_of(thread->block, used->where).text, used->n ? "writing" : "reading", missing(lane, used));
   }
 }
 
@@ -147,7 +139,7 @@ static void use(struct emu_thread *thread, uintptr_t begin, unsigned bytes, unsi
     if (begin >= used->end || end <= used->begin || (!n && !used->n)) continue;
     if (used->begin != begin || used->n != n)
       emu_fault(thread, NULL, "wgmma_mma's %s overlaps registers that the one at %s uses otherwise: %s", n ? "d" : "a",
-                line_of(thread, used->where).text, missing(lane, used));
+                emu_line_of(thread->block, used->where).text, missing(lane, used));
     found = used;
   }
   if (!found) {
@@ -262,11 +254,6 @@ static void ask(struct emu_multiplier *multiplier, emu_time now) {
 
 /* --- What kernels call */
 
-/* All threads of the warp come. */
-static void align(struct emu_thread *self) {
-  if (emu_meet(self, EMU_WARP)) emu_meeting_over(self, EMU_WARP);
-}
-
 unsigned emu_call_shared_address(const void *in_shared) {
   struct emu_thread *self = emu_begin("shared_address", __builtin_return_address(0), 0);
   return emu_shared_offset(self, "in_shared", in_shared, 1, 1);
@@ -274,7 +261,7 @@ unsigned emu_call_shared_address(const void *in_shared) {
 
 void emu_call_wgmma_fence(void) {
   struct emu_thread *self = emu_begin("wgmma_fence", __builtin_return_address(0), COST_FENCE);
-  align(self);
+  emu_align_warp(self);
   struct lane *lane = lane_of(self);
   lane->has_fenced = true;
   memset(lane->touched, 0, sizeof lane->touched);
@@ -300,7 +287,7 @@ void emu_call_wgmma(float *d, int n, unsigned long long a_descriptor, const unsi
 
 void emu_call_wgmma_commit(void) {
   struct emu_thread *self = emu_begin("wgmma_commit", __builtin_return_address(0), COST_WGMMA_ISSUE);
-  align(self);
+  emu_align_warp(self);
   struct lane *lane = lane_of(self);
   lane->group_end[lane->groups++ % GROUPS] = self->multiplier->asked;
 }
@@ -311,7 +298,7 @@ void emu_call_wgmma_wait(int pending) {
   const struct emu_multiplier *multiplier = self->multiplier;
   if (pending < 0 || pending >= GROUPS)
     emu_fault(self, NULL, "wgmma_wait leaves %d groups pending; it can leave 0 to 7", pending);
-  align(self);
+  emu_align_warp(self);
   if (lane->groups <= (uint32_t)pending) return;
   lane->waits_for = lane->group_end[(lane->groups - 1 - (uint32_t)pending) % GROUPS];
   if (multiplier->done < lane->waits_for) {
