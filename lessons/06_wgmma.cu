@@ -3,11 +3,10 @@
  *
  * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, A_IS_E5M2 and B_IS_E5M2 are 0 or 1. */
 #include "dependent.cuh"
+#include "multiply.cuh"
 #include "promote.cuh"
 #include "runs.cuh"
 #include "warp.cuh"
-#define WGMMA_N BLOCK_N
-#include "wgmma_any.cuh"
 
 enum { THREADS = BLOCK_M / 64 * WARPGROUP, PIECE = 16 }; /* bytes that move together */
 
@@ -28,13 +27,6 @@ __device__ static void fetch(unsigned char (*to)[BLOCK_K], int height, const uns
     if (row < rows && piece * PIECE < k) sixteen = *(const uint4 *)(codes + row * ld + piece * PIECE);
     *(uint4 *)&to[row][(piece ^ row % 8) * PIECE] = sixteen;
   }
-}
-
-/* 64 rows of A by the tile's columns, over one block of K: 32 further along K is 32 bytes, which a descriptor counts in 16. */
-__device__ static void multiply(float (&dot)[BLOCK_N / 2], unsigned long long a, unsigned long long b) {
-  wgmma_fence();
-  for (int k = 0; k < BLOCK_K; k += 32) wgmma_mma(dot, a + k / 16, b + k / 16, k != 0);
-  wgmma_commit();
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) wgmma(const __grid_constant__ struct fg_args args) {

@@ -3,12 +3,11 @@
  *
  * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, A_IS_E5M2 and B_IS_E5M2 are 0 or 1. */
 #include "dependent.cuh"
+#include "multiply.cuh"
 #include "promote.cuh"
 #include "runs.cuh"
 #include "tma.cuh"
 #include "warp.cuh"
-#define WGMMA_N BLOCK_N
-#include "wgmma_any.cuh"
 
 enum { THREADS = BLOCK_M / 64 * WARPGROUP };
 
@@ -30,13 +29,6 @@ __device__ static void load(const struct fg_args &args, struct shared &shared, i
   tma_load(shared.a, &args.a_map, &shared.full, block * BLOCK_K, row0, 0);
   tma_load(shared.b, &args.b_map, &shared.full, block * BLOCK_K, col0, 0);
   tma_load(shared.a_scale, &args.a_scale_map, &shared.full, row0, block, 0);
-}
-
-/* 64 rows of A by the tile's columns, over one block of K: 32 further along K is 32 bytes, which a descriptor counts in 16. */
-__device__ static void multiply(float (&dot)[BLOCK_N / 2], unsigned long long a, unsigned long long b) {
-  wgmma_fence();
-  for (int k = 0; k < BLOCK_K; k += 32) wgmma_mma(dot, a + k / 16, b + k / 16, k != 0);
-  wgmma_commit();
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) tma(const __grid_constant__ struct fg_args args) {

@@ -3,13 +3,12 @@
  *
  * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, STAGES, A_IS_E5M2 and B_IS_E5M2 are 0 or 1. */
 #include "dependent.cuh"
+#include "multiply.cuh"
 #include "promote.cuh"
 #include "ring.cuh"
 #include "runs.cuh"
 #include "tma.cuh"
 #include "warp.cuh"
-#define WGMMA_N BLOCK_N
-#include "wgmma_any.cuh"
 
 enum { CONSUMERS = BLOCK_M / 64, THREADS = (CONSUMERS + 1) * WARPGROUP };
 #define PRODUCER_REGISTERS 32
@@ -38,13 +37,6 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
     tma_load(shared.b[at.stage], &args.b_map, full, block * BLOCK_K, col0, 0);
     tma_load(shared.a_scale[at.stage], &args.a_scale_map, full, row0, block, 0);
   }
-}
-
-/* 64 rows of A by the tile's columns, over one block of K: 32 further along K is 32 bytes, which a descriptor counts in 16. */
-__device__ static void multiply(float (&dot)[BLOCK_N / 2], unsigned long long a, unsigned long long b) {
-  wgmma_fence();
-  for (int k = 0; k < BLOCK_K; k += 32) wgmma_mma(dot, a + k / 16, b + k / 16, k != 0);
-  wgmma_commit();
 }
 
 /* Warpgroup `warpgroup` and thread `thread` of the consumers. */

@@ -4,15 +4,15 @@
  * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, STAGES, CLUSTER, A_IS_E5M2 and B_IS_E5M2 are 0 or 1. */
 #include "cluster.cuh"
 #include "dependent.cuh"
+#include "multiply.cuh"
 #include "promote.cuh"
 #include "ring.cuh"
 #include "runs.cuh"
 #include "scheduler.cuh"
 #include "store.cuh"
 #include "tma.cuh"
+#include "turns.cuh"
 #include "warp.cuh"
-#define WGMMA_N BLOCK_N
-#include "wgmma_any.cuh"
 
 enum { CONSUMERS = BLOCK_M / 64, THREADS = (CONSUMERS + 1) * WARPGROUP };
 enum { PART = BLOCK_N / CLUSTER }; /* rows of B that a block fetches */
@@ -44,37 +44,22 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
     }
 }
 
-/* 64 rows of A by the tile's columns, over one block of K: 32 further along K is 32 bytes, which a descriptor counts in 16. */
-__device__ static void multiply(float (&dot)[BLOCK_N / 2], unsigned long long a, unsigned long long b) {
-  wgmma_fence();
-  for (int k = 0; k < BLOCK_K; k += 32) wgmma_mma(dot, a + k / 16, b + k / 16, k != 0);
-  wgmma_commit();
-}
-
-/* Consumers take turns: while one warpgroup promotes, the next one's products are under way. Barriers 1 ... CONSUMERS are the turns. */
-__device__ static void take_turn(int warpgroup) {
-  if (CONSUMERS > 1) named_barrier_sync(1 + warpgroup, 2 * WARPGROUP);
-}
-__device__ static void pass_turn(int warpgroup) {
-  if (CONSUMERS > 1) named_barrier_arrive(1 + (warpgroup + 1) % CONSUMERS, 2 * WARPGROUP);
-}
-
 /* Warpgroup `warpgroup` and thread `thread` of the consumers. */
 __device__ static void consume(const struct fg_args &args, struct shared &shared, int warpgroup, int thread) {
   int upper = row_of_thread(thread);
   struct place at = {0, 0};
   unsigned long long a = wgmma_descriptor(shared.a[0] + warpgroup * 64, BLOCK_K), b = wgmma_descriptor(shared.b[0], BLOCK_K);
   struct tile tile;
-  if (warpgroup == CONSUMERS - 1) pass_turn(warpgroup); /* to the first */
+  if (warpgroup == CONSUMERS - 1) pass_turn(warpgroup, CONSUMERS); /* to the first */
   for (unsigned number = blockIdx.x; find_tile(args, number, &tile); number += gridDim.x) {
     float sum[BLOCK_N / 2] = {};
     for (int block = 0; block < blocks_of(args.k); block++, advance(&at)) {
       float b_scale = scale_at(args.b_scale, 0, tile.col, block);
       mbarrier_wait(&shared.full[at.stage], at.parity);
       float dot[BLOCK_N / 2];
-      take_turn(warpgroup);
+      take_turn(warpgroup, CONSUMERS);
       multiply(dot, a + at.stage * (sizeof shared.a[0] / 16), b + at.stage * (sizeof shared.b[0] / 16));
-      pass_turn(warpgroup);
+      pass_turn(warpgroup, CONSUMERS);
       float upper_scale = shared.a_scale[at.stage][upper], lower_scale = shared.a_scale[at.stage][upper + 8];
       wgmma_wait(0);
       wgmma_hold(dot);
@@ -84,8 +69,8 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
     }
     store(args, &shared.d[warpgroup], sum, tile.row + warpgroup * 64, tile.col, thread % WARPGROUP, 1 + CONSUMERS + warpgroup);
   }
-  if (thread % WARPGROUP == 0) bulk_wait_read(0); /* before this block's memory is no longer its own */
-  if (warpgroup == 0) take_turn(warpgroup);       /* which the last has passed on */
+  if (thread % WARPGROUP == 0) bulk_wait_read(0);      /* before this block's memory is no longer its own */
+  if (warpgroup == 0) take_turn(warpgroup, CONSUMERS); /* which the last has passed on */
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) cluster(const __grid_constant__ struct fg_args args) {
