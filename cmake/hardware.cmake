@@ -20,19 +20,28 @@ if(FG_WITH_CUDA)
   target_link_libraries(time_vocabulary PRIVATE fg_options finegemm_static)
 endif()
 
-# plant_defects runs the tests' planted defects on a GPU, each in a process of its own; with FG_DEVICE=emulator, on the emulator.
+# plant_defects runs the tests' planted defects on a GPU, and plant_exercises the lessons' exercises, each in a process of its own; with
+# FG_DEVICE=emulator, on the emulator.
 if(FG_WITH_CUDA)
   file(GLOB defect_sources CONFIGURE_DEPENDS tests/gpu/defect_*.c)
-  add_executable(plant_defects tests/hardware/plant_defects.c ${defect_sources})
-  target_include_directories(plant_defects PRIVATE core gpu tests/gpu)
-  target_include_directories(plant_defects SYSTEM PRIVATE ${FG_CUDA_HEADERS})
-  target_compile_definitions(plant_defects PRIVATE FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  target_link_libraries(plant_defects PRIVATE fg_options finegemm_static)
-  add_dependencies(plant_defects finegemm_emulator)
+  add_executable(plant_defects tests/hardware/plant_defects.c tests/hardware/children.c ${defect_sources})
+  add_executable(plant_exercises tests/hardware/plant_exercises.c tests/hardware/children.c tests/exercises.c tests/gpu/defect_tree.c)
+  foreach(program plant_defects plant_exercises)
+    target_include_directories(${program} PRIVATE core gpu tests tests/gpu)
+    target_include_directories(${program} SYSTEM PRIVATE ${FG_CUDA_HEADERS})
+    target_compile_definitions(${program} PRIVATE FG_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    target_link_libraries(${program} PRIVATE fg_options finegemm_static)
+    add_dependencies(${program} finegemm_emulator)
+  endforeach()
   add_custom_target(
     defects # writes docs/emulator.md's table of them
     COMMAND ${CMAKE_COMMAND} -E env FG_DEVICE=emulator ${CMAKE_COMMAND}
             "-DPROGRAM=$<TARGET_FILE:plant_defects>;--table;${PROJECT_SOURCE_DIR}/tests/golden/defects.txt"
             -DPAGE=${PROJECT_SOURCE_DIR}/docs/emulator -DMARKDOWN=1 -P ${PROJECT_SOURCE_DIR}/cmake/page.cmake
+    VERBATIM)
+  add_custom_target(
+    exercises # writes docs/exercises.md's table of them
+    COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:plant_exercises>;--table;${PROJECT_SOURCE_DIR}/tests/golden/exercises.txt"
+            -DPAGE=${PROJECT_SOURCE_DIR}/docs/exercises -DMARKDOWN=1 -P ${PROJECT_SOURCE_DIR}/cmake/page.cmake
     VERBATIM)
 endif()

@@ -1,14 +1,11 @@
-#define _DEFAULT_SOURCE /* mkdtemp */
 #include "compiler.h"
+#include "defect_tree.h"
 #include "defects.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { MOST_BYTES = 1 << 16 }; /* of a source */
 static CUdevice device;
@@ -58,39 +55,9 @@ static char *damage(const char *source, const struct defect *defect) {
   return damaged;
 }
 
-static void make_folder(const char *path) {
-  if (mkdir(path, 0700) != 0) fail(path, strerror(errno));
-}
-
-/* The tree: the project's gpu, and one kernel. */
-static void make_tree(char *tree, const char *source, const char *text) {
-  char path[512];
-  if (!mkdtemp(tree)) fail(tree, strerror(errno));
-  snprintf(path, sizeof path, "%s/gpu", tree);
-  if (symlink(FG_SOURCE_DIR "/gpu", path) != 0) fail(path, strerror(errno));
-  snprintf(path, sizeof path, "%s/tests", tree);
-  make_folder(path);
-  snprintf(path, sizeof path, "%s/tests/kernels", tree);
-  make_folder(path);
-  snprintf(path, sizeof path, "%s/%s", tree, source);
-  FILE *file = fopen(path, "w");
-  if (!file || fputs(text, file) < 0 || fclose(file) != 0) fail(path, strerror(errno));
-}
-
-static void remove_tree(const char *tree, const char *source) {
-  const char *const names[] = {source, "tests/kernels", "tests", "gpu", "."};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", tree, names[i]);
-    if (remove(i < 4 ? path : tree) != 0) fail(path, strerror(errno));
-  }
-}
-
 void defect_plant(const struct defect *defect, const struct defect_kernel *kernel, struct planted *planted) {
-  const char *folder = getenv("TMPDIR");
-  char tree[256], source[128], path[512];
+  char source[128], path[512];
   *planted = (struct planted){.kernel = kernel, .shared_bytes = kernel->shared_bytes};
-  snprintf(tree, sizeof tree, "%s/defect_XXXXXX", folder && *folder ? folder : P_tmpdir);
   snprintf(source, sizeof source, "tests/kernels/%s.cu", kernel->source);
   snprintf(path, sizeof path, FG_SOURCE_DIR "/%s", source);
   char *text = read_text(path);
@@ -101,16 +68,15 @@ void defect_plant(const struct defect *defect, const struct defect_kernel *kerne
     planted->shared_bytes += defect->more_shared_bytes;
     if (defect->line) planted->line = line_of(text, find_once(text, defect->line));
   }
-  make_tree(tree, source, text);
+  struct tree tree = tree_make(source, text);
   free(text);
-  setenv("FG_KERNEL_DIR", tree, 1);
   struct fg_compilation compilation = {.source = source, .arch = "sm_90a", .defines = kernel->defines};
   while (kernel->defines[compilation.define_count]) compilation.define_count++;
   size_t bytes;
   char *log;
   fg_status status = fg_compile(&compilation, &planted->image, &bytes, &log);
   free(log);
-  remove_tree(tree, source);
+  tree_remove(&tree);
   if (status == FG_COMPILE_ERROR)
     snprintf(planted->refused, sizeof planted->refused, "%s", fg_message());
   else if (status != FG_OK)
