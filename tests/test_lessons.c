@@ -1,6 +1,8 @@
 /* The lessons are what their pages say: each program runs, prints the numbers that stand in its page, keeps the skeleton that makes
  * lessons comparable, and shows what the page's sentences claim. docs/numerics.md and its program are held to the same. */
 #define _XOPEN_SOURCE 700 /* mkdtemp */
+#include "exercises.h"
+
 #include <criterion/criterion.h>
 #include <glob.h>
 #include <jansson.h>
@@ -416,51 +418,14 @@ Test(lessons, lessons_4_and_5_show_what_their_pages_say) {
 }
 
 #ifdef FINEGEMM_PROGRAM
-/* Of the diff up to `end`, the lines without a mark and those with this one: '-', what stands in the source, '+', what takes its place. */
-static char *side_of(const char *diff, const char *end, char mark) {
-  char *side = calloc((size_t)(end - diff) + 1, 1), *to = side;
-  cr_assert_not_null(side);
-  for (const char *line = diff, *next; line < end; line = next) {
-    next = strchr(line, '\n') + 1;
-    if (*line != ' ' && *line != mark) continue;
-    memcpy(to, line + 1, (size_t)(next - line - 1));
-    to += next - line - 1;
-  }
-  return side;
-}
-
-/* Runs of blanks become one. */
-static char *collapse(char *text) {
-  char *to = text;
-  for (const char *from = text; *from; from++) {
-    const char c = *from == '\n' ? ' ' : *from;
-    if (c != ' ' || to == text || to[-1] != ' ') *to++ = c;
-  }
-  *to = 0;
-  return text;
-}
-
-/* Writes the kernel, with the diff applied, to the tree at FG_TREE. */
-static void plant(const char *name, const char *source, const char *diff, const char *end) {
-  char *before = side_of(diff, end, '-'), *after = side_of(diff, end, '+');
-  const char *at = strstr(source, before);
-  cr_assert(at && !strstr(at + 1, before), "%s.cu has not once what %s.md changes: %s", name, name, before);
-  FILE *file = fopen(path_of("%s/lessons/%s.cu", getenv("FG_TREE"), name), "w");
-  cr_assert_not_null(file);
-  fprintf(file, "%.*s%s%s", (int)(at - source), source, after, at + strlen(before));
-  cr_assert_eq(fclose(file), 0);
-  free(before);
-  free(after);
-}
-
 /* Each part of `words`, between "..." and "...", in this order. */
 static void says(const char *name, const char *text, char *words) {
   const char *from = text;
-  for (char *part = collapse(words), *next; part; part = next) {
+  for (char *part = words, *next; part; part = next) {
     next = strstr(part, "...");
     if (next) *next = 0, next += 3;
     const char *at = strstr(from, part);
-    cr_expect_not_null(at, "%s.md has the emulator say \"%s\", but it says:\n%s", name, part, text);
+    cr_expect_not_null(at, "of %s its page has the emulator say \"%s\", but it says:\n%s", name, part, text);
     if (!at) return;
     from = at + strlen(part);
   }
@@ -480,33 +445,14 @@ static char *emulate(const char *command, int want) {
   return text;
 }
 
-static int exercises;
-
-/* In a page an exercise is a diff of the kernel between fences, and behind it, indented, what the emulator says then. */
-static void exercises_are_true(const char *name) {
-  static const char fence[] = "\n```diff\n", indent[] = "\n    FG_KERNEL_DIR=$PWD finegemm emulate ";
-  char *page = read_file(path_of("%s/lessons/%s.md", FG_SOURCE_DIR, name)), *diff = strstr(page, fence);
-  char *source = read_file(path_of("%s/lessons/%s.cu", FG_SOURCE_DIR, name)), command[256];
-  const char *trap = strstr(page, "\n## Trap\n"), *at = trap ? strstr(trap, indent) : NULL;
-  if (diff) {
-    cr_assert_not_null(at, "%s.md has exercises, and not the command that runs them", name);
-    snprintf(command, sizeof command, "%.*s", (int)strcspn(at + 1, "\n"), at + 1);
-    free(emulate(command, 0));
-  }
-  for (; diff; diff = strstr(diff, fence), exercises++) {
-    diff += strlen(fence);
-    char *end = strstr(diff, "```\n\n    ");
-    cr_assert(end && end == strstr(diff, "```"), "%s.md does not say what follows from a diff", name);
-    plant(name, source, diff, end);
-    char *words = end + strlen("```\n\n    "), *after = strstr(words, "\n\n"), *text = collapse(emulate(command, 1));
-    cr_assert_not_null(after);
-    *after = 0;
-    says(name, text, words);
-    free(text);
-    diff = after + 1;
-  }
-  free(source);
-  free(page);
+static void exercise_is_true(const struct exercise *exercise) {
+  FILE *file = fopen(path_of("%s/lessons/%s.cu", getenv("FG_TREE"), exercise->lesson), "w");
+  cr_assert_not_null(file);
+  fputs(exercise->kernel, file);
+  cr_assert_eq(fclose(file), 0);
+  char *text = collapse(emulate(exercise->command, exercise->number ? 1 : 0));
+  if (exercise->number) says(exercise_name(exercise), text, exercise->words);
+  free(text);
 }
 
 static void remove_tree(void) { cr_assert_eq(system("rm -r \"$FG_TREE\""), 0); }
@@ -523,7 +469,9 @@ Test(lessons, exercises_show_what_their_pages_say, .fini = remove_tree) {
   cr_assert_eq(
       system("cd \"$FG_SOURCES\" && mkdir \"$FG_TREE/gpu\" && cp -r lessons \"$FG_TREE\" && cp -r gpu/device \"$FG_TREE/gpu\""),
       0);
-  for_each_kernel(exercises_are_true);
-  cr_expect_gt(exercises, 0);
+  int count;
+  const struct exercise *exercises = exercises_read(FG_SOURCE_DIR, &count);
+  cr_expect_gt(count, 0);
+  for (int i = 0; i < count; i++) exercise_is_true(&exercises[i]);
 }
 #endif
