@@ -50,3 +50,54 @@ Test(exercises, kernels_as_they_are_were_right) {
   cr_expect_geq(whole, 5, "a lesson has no exercise");
   free(file);
 }
+
+/* Whether the page's prose, whose lines are wrapped, has the words, and the outcomes that they tell of are those that are recorded. */
+static void says(const char *file, const char *lesson, int number, const char *words,
+                 const char *const outcomes[EXERCISE_PROBLEMS]) {
+  char path[512], line[512];
+  int count;
+  const struct exercise *exercise = exercises_read(FG_SOURCE_DIR, &count), *end = exercise + count;
+  while (exercise < end && (strcmp(exercise->lesson, lesson) != 0 || exercise->number != number)) exercise++;
+  cr_assert(exercise < end, "%s has no exercise %d", lesson, number);
+  snprintf(path, sizeof path, FG_SOURCE_DIR "/lessons/%s.md", lesson);
+  char *page = collapse(read_all(path));
+  cr_expect(strstr(page, words), "%s.md no longer says \"%s\"", lesson, words);
+  free(page);
+  snprintf(line, sizeof line, "\n%s | ", exercise_name(exercise));
+  const char *at = strstr(file, line);
+  cr_assert(at, "nothing is recorded of%s", line);
+  at += strlen(line);
+  for (int i = 0; i < EXERCISE_PROBLEMS; i++, at += strcspn(at, "|\n") + 2)
+    cr_expect_eq(strncmp(at, outcomes[i], strlen(outcomes[i])), 0, "%s.md says \"%s\", which is not what is recorded: %.60s",
+                 lesson, words, at);
+}
+
+Test(exercises, pages_say_what_an_h100_did) {
+#define EACH(outcome) ((const char *const[EXERCISE_PROBLEMS]){outcome, outcome, outcome})
+#define THREE(...) ((const char *const[EXERCISE_PROBLEMS]){__VA_ARGS__})
+  char *file = read_all(golden);
+  for (int number = 1; number <= 5; number++)
+    says(file, "06_wgmma", number, "Of all of this page's mistakes, an H100 showed one: the wrong swizzle",
+         EACH(number == 3 ? "wrong bits" : "right bits in 50"));
+  says(file, "07_tma", 1, "An H100 did not get as far as wrong bits: it hung, or ended with an error",
+       THREE("hangs", "error", "error"));
+  says(file, "07_tma", 2, "this kernel and those of `defects::each_is_found` with this mistake hung on an H100", EACH("hangs"));
+  says(file, "07_tma", 3, "A GPU says nothing in such a case. It hangs.", EACH("hangs"));
+  says(file, "07_tma", 4, "right bits, in every launch that was tried", EACH("right bits in 50"));
+  says(file, "08_pipeline", 1, "the right bits in 50 launches of 50, and two larger ones had wrong bits in all",
+       THREE("right bits in 50", "wrong bits in 50 of 50", "wrong bits in 50 of 50"));
+  says(file, "08_pipeline", 2, "Silent on an H100 in every problem", EACH("right bits in 50"));
+  says(file, "08_pipeline", 3, "A GPU hangs, and does not say where", EACH("hangs"));
+  says(file, "08_pipeline", 4, "This kernel hung on an H100, too", EACH("hangs"));
+  says(file, "09_persistent", 1, "an H100 hung at this page's K and at 1904, and had the right bits at 7168",
+       THREE("hangs", "hangs", "right bits in 50"));
+  says(file, "09_persistent", 2, "it hangs at once, every time", EACH("hangs"));
+  says(file, "09_persistent", 3, "this one ended with an error", EACH("error"));
+  says(file, "10_cluster", 1, "Every test on an H100 passed", EACH("right bits in 50"));
+  says(file, "10_cluster", 2, "On an H100 this kernel had the right bits, each time", EACH("right bits in 50"));
+  says(file, "10_cluster", 3, "Mostly both blocks begin together, and it is", EACH("right bits in 50"));
+  says(file, "10_cluster", 4, "this one had wrong bits in a few launches of this page's problem and in most of two larger ones",
+       THREE("wrong bits in 5 of 50", "wrong bits in 49 of 50", "wrong bits in 50 of 50"));
+  says(file, "10_cluster", 5, "An H100 hung.", EACH("hangs"));
+  free(file);
+}
