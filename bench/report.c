@@ -1,9 +1,9 @@
-/* Makes the tables of README.md and bench/README.md, and the columns of the picture, from what the benchmarks printed as JSON:
+/* Makes the tables of README.md and bench/README.md, and what their pictures draw, from what the benchmarks printed as JSON:
  *
  *     report ladder GEMM.json... GPU.json...
- *     report plot GEMM.json...
- *     report tables GEMM.json... QUANTISE.json... GPU.json... GPU_HOST.json...
- *     report naive|shared|wgmma|tma|pipeline|persistent|cluster GPU.json... GPU_HOST.json...
+ *     report plot GEMM.json...|GPU.json...
+ *     report tables GEMM.json... QUANTISE.json... GPU.json... GPU_HOST.json... EMULATOR.json...
+ *     report naive|shared|wgmma|tma|pipeline|persistent|cluster GPU.json... GPU_HOST.json... GPU_COUNTERS.json...
  *
  * The last are the numbers of those levels' lessons. A file is one machine's. Nothing is measured here, and nothing rounded but for print. */
 #include "finegemm.h"
@@ -31,15 +31,11 @@ static bool is_gemm(const json_t *file) { return json_object_get(file, "blas") !
 static bool is_gpu(const json_t *file) { return json_object_get(file, "levels") != NULL; }
 static bool is_gpu_host(const json_t *file) { return json_object_get(file, "later_calls") != NULL; }
 
+static bool is_gpu_counters(const json_t *file) { return json_object_get(file, "counters") != NULL; }
 static bool is_emulator(const json_t *file) { return json_object_get(file, "emulated") != NULL; }
 
-static const json_t *ladder_rows(const json_t *file) {
-  size_t i;
-  const json_t *result;
-  json_array_foreach(json_object_get(file, is_gpu(file) ? "levels" : "results"), i, result)
-    if (number(result, "m") == LADDER_M && number(result, "n") == LADDER_N && number(result, "k") == LADDER_K)
-      return json_object_get(result, "rows");
-  return NULL;
+static double inside(const json_t *object, const char *key, const char *figure) {
+  return number(json_object_get(object, key), figure);
 }
 
 /* The fastest of that name: of all paths and numbers of threads, or tiles. */
@@ -51,59 +47,187 @@ static const json_t *row_of(const json_t *rows, const char *name) {
   return best;
 }
 
-static void print_cells(json_t *const *files, int count, const char *name) {
-  for (int f = 0; f < count; f++) {
-    double gflops = number(row_of(ladder_rows(files[f]), name), "gflops");
-    isnan(gflops) ? printf(" |") : gflops < 1000 ? printf(" %.4g |", gflops) : printf(" %.0f |", gflops);
-  }
-}
-
-static bool is_measured(json_t *const *files, int count, const char *name) {
-  for (int f = 0; f < count; f++)
-    if (row_of(ladder_rows(files[f]), name)) return true;
+static bool has_level(const json_t *file, const char *name) {
+  size_t i;
+  const json_t *result;
+  json_array_foreach(json_object_get(file, "levels"), i, result)
+    if (row_of(json_object_get(result, "rows"), name)) return true;
   return false;
 }
 
-/* A row for every level that some file has a figure of; the others are named below. */
-static void print_ladder(json_t *const *files, int count) {
+/* NULL: not the name of a level that a lesson teaches, or none that multiplies with tensor cores. */
+static const fg_level_info *rung_of(const char *name) {
   int levels;
   const fg_level_info *info = fg_levels(&levels);
-  printf("| level | the idea it adds |");
-  for (int f = 0; f < count; f++) printf(" GFLOPS: %s |", text(files[f], is_gpu(files[f]) ? "gpu" : "cpu"));
-  printf("\n|---|---|");
-  for (int f = 0; f < count; f++) printf("---:|");
-  printf("\n");
-  for (int i = 0; i < levels; i++) {
-    if (!is_measured(files, count, info[i].name)) continue;
-    printf("| `%s` | %s |", info[i].name, info[i].idea);
-    print_cells(files, count, info[i].name);
-    printf("\n");
-  }
-  printf("| *OpenBLAS* | *`sgemm` on the same numbers in FP32, for comparison* |");
-  print_cells(files, count, "sgemm");
-  printf("\n\nD [%d, %d] = X [%d, %d] Wᵀ, e4m3, 1x128 by 128x128 scales; medians of `bench_gemm` and `bench_gpu`, commit",
-         LADDER_M, LADDER_N, LADDER_M, LADDER_K);
-  for (int f = 0; f < count; f++) {
-    bool is_new = true;
-    for (int before = 0; before < f; before++)
-      is_new = is_new && strcmp(text(files[before], "commit"), text(files[f], "commit")) != 0;
-    if (is_new) printf("%s %s", f ? "," : "", text(files[f], "commit"));
-  }
-  printf(".");
-  const char *between = " No figures yet of:";
   for (int i = 0; i < levels; i++)
-    if (!is_measured(files, count, info[i].name)) {
-      printf("%s `%s`", between, info[i].name);
-      between = ",";
-    }
-  printf("%s\n", between[0] == ',' ? "." : "");
+    if (strcmp(info[i].name, name) == 0 && info[i].level >= FG_WGMMA && info[i].level <= FG_CLUSTER) return &info[i];
+  return NULL;
 }
 
+/* --- The ladder. Two tables: levels of GPUs, each by its own on the shapes of a run that has the rungs with tensor cores, and levels of
+ * CPUs on one layer. */
+
+static bool has_rungs(const json_t *file) { return is_gpu(file) && has_level(file, "cluster"); }
+
+/* Of this name, level or peer, at the shape of `result`: from the run itself, or from another of the same GPU. */
+static const json_t *gpu_row(json_t *const *files, int count, const json_t *run, const json_t *result, const char *name) {
+  const json_t *row = row_of(json_object_get(result, "rows"), name);
+  if (!row) row = row_of(json_object_get(result, "peers"), name);
+  for (int f = 0; f < count && !row; f++) {
+    size_t i;
+    const json_t *other;
+    if (!is_gpu(files[f]) || strcmp(text(files[f], "gpu"), text(run, "gpu")) != 0) continue;
+    json_array_foreach(json_object_get(files[f], "levels"), i, other)
+      if (number(other, "m") == number(result, "m") && number(other, "n") == number(result, "n") &&
+          number(other, "k") == number(result, "k") && !row)
+        row = row_of(json_object_get(other, "rows"), name);
+  }
+  return row;
+}
+
+/* Of the least time that the GPU admits for this shape, with tensor cores, whether or not the row has them. */
+static double share_of(const json_t *result, const json_t *row) {
+  return number(result, "limit_us") / inside(row, "cold", "median_us");
+}
+
+static void print_tflops(double tflops) { printf(tflops < 10 ? "%.2f" : tflops < 100 ? "%.1f" : "%.0f", tflops); }
+static void print_percent(double share) { printf(share < 0.02 ? "%.2g %%" : "%.0f %%", 100 * share); }
+
+/* Whether the level is on this run's GPU at any of its shapes. */
+static bool is_measured(json_t *const *files, int count, const json_t *run, const char *name) {
+  size_t i;
+  const json_t *result;
+  json_array_foreach(json_object_get(run, "levels"), i, result)
+    if (gpu_row(files, count, run, result, name)) return true;
+  return false;
+}
+
+static void print_gpu_cells(json_t *const *files, int count, const json_t *run, const char *name) {
+  size_t i;
+  const json_t *result;
+  json_array_foreach(json_object_get(run, "levels"), i, result) {
+    const json_t *row = gpu_row(files, count, run, result, name);
+    if (row) {
+      printf(" ");
+      print_tflops(number(row, "gflops") * 1e-3);
+      printf(" (");
+      print_percent(share_of(result, row));
+      printf(") |");
+    } else {
+      printf(" |");
+    }
+  }
+  printf("\n");
+}
+
+static const struct {
+  const char *name, *what;
+} shown_peers[] = {{"cublaslt-block", "the same, by cuBLASLt"},
+                   {"cublaslt-tensor", "FP8 with one scale for a matrix, by cuBLASLt"}};
+enum { SHOWN_PEERS = sizeof shown_peers / sizeof *shown_peers };
+
+static void print_gpu_ladder(json_t *const *files, int count, const json_t *run) {
+  int levels;
+  size_t r;
+  const json_t *result;
+  const fg_level_info *info = fg_levels(&levels);
+  printf("**%s**, TFLOPS, and in brackets the share of the limit:\n\n| level | the idea it adds |", text(run, "gpu"));
+  json_array_foreach(json_object_get(run, "levels"), r, result)
+    printf(" %.0f x %.0f x %.0f |", number(result, "m"), number(result, "n"), number(result, "k"));
+  printf("\n|---|---|");
+  for (r = 0; r < json_array_size(json_object_get(run, "levels")); r++) printf("--:|");
+  printf("\n");
+  for (int i = 0; i < levels; i++) {
+    if (info[i].memory != FG_CUDA || !is_measured(files, count, run, info[i].name)) continue;
+    printf("| `%s` | %s |", info[i].name, info[i].idea);
+    print_gpu_cells(files, count, run, info[i].name);
+  }
+  for (int p = 0; p < SHOWN_PEERS; p++) {
+    printf("| *%s* | *%s* |", shown_peers[p].name, shown_peers[p].what);
+    print_gpu_cells(files, count, run, shown_peers[p].name);
+  }
+  printf(
+      "\nThe limit: operations at %.1f PFLOPS or bytes at %.1f TB/s, and %.0f us. m x n x k, cold L2, medians of `bench_gpu`, commit %s",
+      number(run, "tensor_flops") * 1e-15, number(run, "read_bytes_per_s") * 1e-12, number(run, "launch_us"),
+      text(run, "commit"));
+  for (int f = 0; f < count; f++)
+    if (is_gpu(files[f]) && files[f] != run && strcmp(text(files[f], "gpu"), text(run, "gpu")) == 0)
+      printf(", %s", text(files[f], "commit"));
+  printf(".\n\n");
+}
+
+/* Rows of a CPU's run on the ladder's layer. */
+static const json_t *layer_rows(const json_t *file) {
+  size_t i;
+  const json_t *result;
+  json_array_foreach(json_object_get(file, "results"), i, result)
+    if (number(result, "m") == LADDER_M && number(result, "n") == LADDER_N && number(result, "k") == LADDER_K)
+      return json_object_get(result, "rows");
+  return NULL;
+}
+
+static void print_cpu_cells(json_t *const *files, int count, const char *name) {
+  for (int f = 0; f < count; f++)
+    if (is_gemm(files[f])) printf(" %.4g |", number(row_of(layer_rows(files[f]), name), "gflops"));
+  printf("\n");
+}
+
+static void print_cpu_ladder(json_t *const *files, int count) {
+  int levels;
+  const fg_level_info *info = fg_levels(&levels);
+  const char *between = "";
+  printf("**CPUs**, GFLOPS, D [%d, %d] = X [%d, %d] Wᵀ:\n\n| level | the idea it adds |", LADDER_M, LADDER_N, LADDER_M, LADDER_K);
+  for (int f = 0; f < count; f++)
+    if (is_gemm(files[f])) printf(" %s |", text(files[f], "cpu"));
+  printf("\n|---|---|");
+  for (int f = 0; f < count; f++)
+    if (is_gemm(files[f])) printf("--:|");
+  printf("\n");
+  for (int i = 0; i < levels; i++) {
+    if (info[i].memory != FG_CPU) continue;
+    printf("| `%s` | %s |", info[i].name, info[i].idea);
+    print_cpu_cells(files, count, info[i].name);
+  }
+  printf("| *OpenBLAS* | *`sgemm` on the same numbers in FP32, for comparison* |");
+  print_cpu_cells(files, count, "sgemm");
+  printf("\nMedians of `bench_gemm`, commit ");
+  for (int f = 0; f < count; f++) {
+    bool is_new = is_gemm(files[f]);
+    for (int before = 0; before < f; before++)
+      is_new = is_new && strcmp(text(files[before], "commit"), text(files[f], "commit")) != 0;
+    if (!is_new) continue;
+    printf("%s%s", between, text(files[f], "commit"));
+    between = ", ";
+  }
+  printf(".\n");
+}
+
+static void print_ladder(json_t *const *files, int count) {
+  for (int f = 0; f < count; f++)
+    if (has_rungs(files[f])) print_gpu_ladder(files, count, files[f]);
+  print_cpu_ladder(files, count);
+}
+
+/* For the pictures, a block each with its title in a comment: of each GPU, at the second of its shapes, a level and its share in percent;
+ * of each CPU, a level and its GFLOPS. */
 static void print_plot(json_t *const *files, int count) {
   int levels;
   const fg_level_info *info = fg_levels(&levels);
   for (int f = 0; f < count; f++) {
-    const json_t *rows = ladder_rows(files[f]);
+    if (!has_rungs(files[f])) continue;
+    const json_t *result = json_array_get(json_object_get(files[f], "levels"), 1);
+    printf("# %s: share of the limit, %.0f x %.0f x %.0f\n", text(files[f], "gpu"), number(result, "m"), number(result, "n"),
+           number(result, "k"));
+    for (int i = 0; i < levels + SHOWN_PEERS; i++) {
+      const char *name = i < levels ? info[i].name : shown_peers[i - levels].name;
+      const json_t *row = gpu_row(files, count, files[f], result, name);
+      if (row) printf("\"%s\" %.4g %.4g\n", name, 100 * share_of(result, row), number(row, "gflops") * 1e-3);
+    }
+    printf("\n\n");
+  }
+  for (int f = 0; f < count; f++) {
+    if (!is_gemm(files[f])) continue;
+    const json_t *rows = layer_rows(files[f]);
     printf("# %s\n\"sgemm\" %.4g\n", text(files[f], "cpu"), number(row_of(rows, "sgemm"), "gflops"));
     for (int i = 0; i < levels; i++) {
       const json_t *row = row_of(rows, info[i].name);
@@ -149,10 +273,6 @@ static void print_quantise(const json_t *file) {
 
 /* --- GPUs */
 
-static double inside(const json_t *object, const char *key, const char *figure) {
-  return number(json_object_get(object, key), figure);
-}
-
 static void print_gpu_head(const json_t *file) {
   printf("**%s**, %.0f multiprocessors at up to %.0f MHz", text(file, "gpu"), number(file, "sms"),
          number(file, "clock_khz") / 1000);
@@ -162,6 +282,31 @@ static void print_gpu_tail(const json_t *file) {
   double driver = number(file, "driver"), nvrtc = number(file, "nvrtc");
   printf("driver's CUDA %.1f, NVRTC %.1f, finegemm %s, commit %s", driver / 1000, nvrtc / 1000, text(file, "version"),
          text(file, "commit"));
+}
+
+static void print_gpu_row(const json_t *result, const json_t *row) {
+  printf("| %.0f | %.0f | %.0f | %s |", number(result, "m"), number(result, "n"), number(result, "k"), text(row, "name"));
+  isnan(number(row, "block_m")) ? printf(" |") : printf(" %.0fx%.0f |", number(row, "block_m"), number(row, "block_n"));
+  printf(" %.1f | %.1f | %.1f | %.2f | %.3f | %.1f | %.2f |\n", inside(row, "cold", "median_us"), inside(row, "cold", "min_us"),
+         inside(row, "cold", "max_us"), number(row, "gflops") * 1e-3, number(row, "share"), inside(row, "settled", "median_us"),
+         number(row, "settled_gflops") * 1e-3);
+}
+
+/* What of the peers' results was looked at. */
+static void print_peers(const json_t *file) {
+  size_t r, i;
+  const json_t *result, *row;
+  printf("\nResults of these peers, by cuBLASLt %.0f:\n\n| m | n | k | | off by | elements looked at | outside | other bits |\n"
+         "|--:|--:|--:|---|--:|--:|--:|--:|\n",
+         number(file, "cublaslt"));
+  json_array_foreach(json_object_get(file, "levels"), r, result) {
+    json_array_foreach(json_object_get(result, "peers"), i, row) {
+      printf("| %.0f | %.0f | %.0f | %s | %.5f | %.0f |", number(result, "m"), number(result, "n"), number(result, "k"),
+             text(row, "name"), number(row, "relative_error"), number(row, "checked"));
+      isnan(number(row, "outside_bound")) ? printf(" | |\n")
+                                          : printf(" %.0f | %.0f |\n", number(row, "outside_bound"), number(row, "other_bits"));
+    }
+  }
 }
 
 static void print_gpu(const json_t *file) {
@@ -174,15 +319,16 @@ static void print_gpu(const json_t *file) {
          "|--:|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|\n",
          number(file, "repeats"));
   size_t r, i;
+  bool has_peers = false;
   const json_t *result, *row;
   json_array_foreach(json_object_get(file, "levels"), r, result) {
-    json_array_foreach(json_object_get(result, "rows"), i, row)
-      printf("| %.0f | %.0f | %.0f | %s | %.0fx%.0f | %.1f | %.1f | %.1f | %.2f | %.3f | %.1f | %.2f |\n", number(result, "m"),
-             number(result, "n"), number(result, "k"), text(row, "name"), number(row, "block_m"), number(row, "block_n"),
-             inside(row, "cold", "median_us"), inside(row, "cold", "min_us"), inside(row, "cold", "max_us"),
-             number(row, "gflops") * 1e-3, number(row, "share"), inside(row, "settled", "median_us"),
-             number(row, "settled_gflops") * 1e-3);
+    json_array_foreach(json_object_get(result, "rows"), i, row) print_gpu_row(result, row);
+    json_array_foreach(json_object_get(result, "peers"), i, row) {
+      print_gpu_row(result, row);
+      has_peers = true;
+    }
   }
+  if (has_peers) print_peers(file);
 }
 
 static void print_times(const char *name, const char *what, const json_t *times) {
@@ -259,20 +405,13 @@ static void print_lesson_kernel(const json_t *file, const char *name) {
       printf(", and each later one %.1f us of the host's time.\n", inside(row, "call", "median_us"));
 }
 
-static bool has_level(const json_t *file, const char *name) {
-  size_t i;
-  const json_t *result;
-  json_array_foreach(json_object_get(file, "levels"), i, result)
-    if (row_of(json_object_get(result, "rows"), name)) return true;
-  return false;
-}
-
 /* The numbers of the lesson of `naive` or `shared`. */
 static void print_lesson(json_t *const *files, int count, const char *name) {
-  bool with_shared = strcmp(name, "shared") == 0;
+  bool with_shared = strcmp(name, "shared") == 0, is_second = false;
   for (int f = 0; f < count; f++) {
-    if (is_gpu(files[f]) && !has_level(files[f], name)) continue;
-    if (f > 0) printf("\n");
+    if (is_gpu_counters(files[f]) || (is_gpu(files[f]) && !has_level(files[f], name))) continue;
+    if (is_second) printf("\n");
+    is_second = true;
     if (is_gpu(files[f])) {
       print_gpu_head(files[f]);
       printf(": %.1f TFLOPS of FP32, %.2f TB/s; ", number(files[f], "fp32_flops") * 1e-12,
@@ -294,19 +433,84 @@ static void print_lesson(json_t *const *files, int count, const char *name) {
 }
 
 /* A level with tensor cores beside the one before it and cuBLASLt with the same scales, each with its fastest tile. */
-static void print_rung_rows(const json_t *file, const char *name, const char *before) {
+static void print_rung_rows(json_t *const *files, int count, const json_t *run, const char *name, const char *before) {
   size_t r;
   const json_t *result;
-  json_array_foreach(json_object_get(file, "levels"), r, result) {
-    const json_t *rows = json_object_get(result, "rows"), *row = row_of(rows, name);
-    double us = inside(row, "cold", "median_us"), before_us = inside(row_of(rows, before), "cold", "median_us");
+  json_array_foreach(json_object_get(run, "levels"), r, result) {
+    const json_t *row = row_of(json_object_get(result, "rows"), name);
+    double us = inside(row, "cold", "median_us"),
+           before_us = inside(gpu_row(files, count, run, result, before), "cold", "median_us");
     double peer_us = inside(row_of(json_object_get(result, "peers"), "cublaslt-block"), "cold", "median_us");
     if (!row) continue;
-    printf("| %.0f | %.0f | %.0f | %.0fx%.0f | %.1f | %.0f | %.1f %% | %.0f |", number(result, "m"), number(result, "n"),
-           number(result, "k"), number(row, "block_m"), number(row, "block_n"), us, number(row, "gflops") * 1e-3,
-           100 * number(row, "share_of_limit"), number(row, "settled_gflops") * 1e-3);
-    isnan(before_us) ? printf(" |") : printf(" %.2f |", before_us / us);
+    printf("| %.0f | %.0f | %.0f | %.0fx%.0f | %.1f | ", number(result, "m"), number(result, "n"), number(result, "k"),
+           number(row, "block_m"), number(row, "block_n"), us);
+    print_tflops(number(row, "gflops") * 1e-3);
+    printf(" | %.1f %% | ", 100 * share_of(result, row));
+    print_tflops(number(row, "settled_gflops") * 1e-3);
+    isnan(before_us) ? printf(" | |") : printf(" | %.2f |", before_us / us);
     isnan(peer_us) ? printf(" |\n") : printf(" %.2f |\n", peer_us / us);
+  }
+}
+
+/* --- What a profiler counted */
+
+static const json_t *counters_of(const json_t *file, const char *name) {
+  size_t i;
+  const json_t *row;
+  json_array_foreach(json_object_get(file, "counters"), i, row)
+    if (strcmp(text(row, "name"), name) == 0) return json_object_get(row, "values");
+  return NULL;
+}
+
+/* A counter in the unit that the page has; or samples of warps, of which the page has the number on a multiprocessor. */
+static const struct counter {
+  const char *what, *name;
+  double unit;
+  bool is_samples;
+  const char *format;
+} counters[] = {
+    {"tensor cores at work, of all cycles", "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed", 1, false,
+     "%.1f %%"},
+    {"cycles", "sm__cycles_elapsed.max", 1, false, "%.0f"},
+    {"cycles in a second", "smsp__cycles_elapsed.avg.per_second", 1e9, false, "%.2f GHz"},
+    {"cycles in which a scheduler issues", "smsp__issue_active.avg.pct_of_peak_sustained_active", 1, false, "%.1f %%"},
+    {"instructions of warps", "smsp__inst_executed.sum", 1e6, false, "%.1f million"},
+    {"registers a thread is launched with", "launch__registers_per_thread", 1, false, "%.0f"},
+    {"warps on a multiprocessor", "sm__warps_active.avg.per_cycle_active", 1, false, "%.1f"},
+    {"of these, wait for memory", "smsp__pcsamp_warps_issue_stalled_long_scoreboard", 1, true, "%.1f"},
+    {"wait for the instruction before", "smsp__pcsamp_warps_issue_stalled_wait", 1, true, "%.1f"},
+    {"wait at a barrier", "smsp__pcsamp_warps_issue_stalled_barrier", 1, true, "%.1f"},
+    {"threads' passes through shared memory", "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum", 1e6, false, "%.1f million"},
+    {"the L2 at work", "lts__throughput.avg.pct_of_peak_sustained_elapsed", 1, false, "%.0f %%"},
+    {"reads of the L2, in 32 bytes", "lts__t_sectors_srcunit_tex_op_read.sum", 1e6, false, "%.1f million"},
+    {"reads of memory", "dram__bytes_read.sum", 1e6, false, "%.0f MB"},
+};
+
+static void print_counter(const struct counter *counter, const json_t *values) {
+  double value = number(values, counter->name) / counter->unit;
+  if (counter->is_samples)
+    value *= number(values, "sm__warps_active.avg.per_cycle_active") / number(values, "smsp__pcsamp_sample_count");
+  printf(" ");
+  printf(counter->format, value);
+  printf(" |");
+}
+
+/* The counters of a level beside those of the one before. */
+static void print_counters(const json_t *file, const char *name, const char *before) {
+  const json_t *now = counters_of(file, name), *then = counters_of(file, before);
+  double operations = 2 * number(file, "m") * number(file, "n") * number(file, "k");
+  if (!now) return;
+  printf("\nCounted by NVIDIA's profiler at %.0f x %.0f x %.0f, commit %s; the tensor cores alone would take %.0f cycles.\n\n",
+         number(file, "m"), number(file, "n"), number(file, "k"), text(file, "commit"),
+         operations / (8192 * number(file, "sms")));
+  printf("| | counter |");
+  if (then) printf(" `%s` |", before);
+  printf(" `%s` |\n|---|---|%s--:|\n", name, then ? "--:|" : "");
+  for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
+    printf("| %s | `%s` |", counters[i].what, counters[i].name);
+    if (then) print_counter(&counters[i], then);
+    print_counter(&counters[i], now);
+    printf("\n");
   }
 }
 
@@ -323,19 +527,12 @@ static void print_rung(json_t *const *files, int count, const fg_level_info *lev
     printf(".\n\n| m | n | k | tile | us | TFLOPS | of the limit | TFLOPS, settled | times `%s` | times cuBLASLt's |\n"
            "|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|\n",
            before);
-    print_rung_rows(files[f], level->name, before);
+    print_rung_rows(files, count, files[f], level->name, before);
     is_recorded = true;
   }
   if (!is_recorded) printf("No run of `bench_gpu` with this level is recorded yet.\n");
-}
-
-/* NULL: not the name of a level that a lesson teaches, or none that multiplies with tensor cores. */
-static const fg_level_info *rung_of(const char *name) {
-  int levels;
-  const fg_level_info *info = fg_levels(&levels);
-  for (int i = 0; i < levels; i++)
-    if (strcmp(info[i].name, name) == 0 && info[i].level >= FG_WGMMA && info[i].level <= FG_CLUSTER) return &info[i];
-  return NULL;
+  for (int f = 0; f < count; f++)
+    if (is_gpu_counters(files[f])) print_counters(files[f], level->name, before);
 }
 
 static void print_emulator(const json_t *file) {
@@ -362,6 +559,8 @@ static void print_table(const json_t *file) {
     print_gpu(file);
   else if (is_gpu_host(file))
     print_gpu_host(file);
+  else if (is_gpu_counters(file))
+    return; /* which the lessons have */
   else if (is_emulator(file))
     print_emulator(file);
   else

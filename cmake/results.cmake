@@ -1,4 +1,4 @@
-# The target `results` writes the tables of README.md and bench/README.md and draws bench/ladder.svg, from bench/results/*.json.
+# The target `results` writes the tables of README.md and bench/README.md and draws bench/ladder.svg and bench/processors.svg, from bench/results/*.json.
 # Those are what `bench_gemm --json` and its like printed on a machine, with FG_COMMIT in the environment. The same for lessons whose
 # numbers are a GPU's: their pictures are drawn by hand.
 file(GLOB gemm_results CONFIGURE_DEPENDS bench/results/gemm_*.json)
@@ -7,7 +7,7 @@ file(GLOB quantise_results CONFIGURE_DEPENDS bench/results/quantise_*.json)
 file(GLOB emulator_results CONFIGURE_DEPENDS bench/results/emulator_*.json)
 file(GLOB gpu_results CONFIGURE_DEPENDS bench/results/gpu_*.json)
 set(gpu_levels ${gpu_results})
-list(FILTER gpu_levels EXCLUDE REGEX "/gpu_host_")
+list(FILTER gpu_levels EXCLUDE REGEX "/gpu_(host|counters)_")
 add_executable(report bench/report.c)
 target_link_libraries(report PRIVATE fg_options finegemm_static PkgConfig::JANSSON m)
 find_program(GNUPLOT gnuplot)
@@ -28,6 +28,8 @@ add_custom_target(
   COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;tables;${gemm_results};${scaling_results};${quantise_results};${gpu_results};${emulator_results}"
           -DPAGE=${PROJECT_SOURCE_DIR}/bench/README -DMARKDOWN=1 -P ${page}
   ${lessons}
-  COMMAND report plot ${gemm_results} > ladder.dat
+  COMMAND report plot ${gpu_levels} > ladder.dat
   COMMAND ${GNUPLOT} -e "data='ladder.dat'; picture='${PROJECT_SOURCE_DIR}/bench/ladder.svg'" ${PROJECT_SOURCE_DIR}/bench/ladder.gp
+  COMMAND report plot ${gemm_results} > processors.dat
+  COMMAND ${GNUPLOT} -e "data='processors.dat'; picture='${PROJECT_SOURCE_DIR}/bench/processors.svg'" ${PROJECT_SOURCE_DIR}/bench/processors.gp
   VERBATIM)
