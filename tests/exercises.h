@@ -21,8 +21,8 @@ const struct exercise *exercises_read(const char *root, int *count);
 /* "06_wgmma 2: The fence that is missing", in a buffer of its own. */
 const char *exercise_name(const struct exercise *exercise);
 
-/* What a GPU multiplies with each: first what the command of the page has, then two that fill a GPU with blocks, and an exercise's ring goes
- * round often; one off all tiles, one whose blocks of K are a multiple of the stages. */
+/* What a GPU multiplies with each: first what the command of the page has, then two that fill a GPU with blocks and send rings round often,
+ * one off all tiles and one whose blocks of K are a multiple of the stages. */
 enum { EXERCISE_PROBLEMS = 3 };
 struct exercise_problem {
   char level[32];
