@@ -17,7 +17,7 @@ awk -v commit="${FG_COMMIT:-?}" '
                   "smsp__issue_active.avg.pct_of_peak_sustained_active smsp__inst_executed.sum sm__warps_active.avg.per_cycle_active " \
                   "smsp__pcsamp_sample_count smsp__pcsamp_warps_issue_stalled_long_scoreboard smsp__pcsamp_warps_issue_stalled_wait " \
                   "smsp__pcsamp_warps_issue_stalled_barrier l1tex__data_pipe_lsu_wavefronts_mem_shared.sum " \
-                  "lts__throughput.avg.pct_of_peak_sustained_elapsed lts__t_sectors_srcunit_tex_op_read.sum dram__bytes_read.sum " \
+                  "lts__throughput.avg.pct_of_peak_sustained_elapsed lts__t_sectors_srcunit_tex_op_read.sum l1tex__m_xbar2l1tex_read_bytes.sum dram__bytes_read.sum " \
                   "launch__registers_per_thread launch__shared_mem_per_block_dynamic", wanted, " ")
   }
   function cells(line, into) { gsub(/^"|"\r?$/, "", line); return split(line, into, "\",\"") }

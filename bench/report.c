@@ -482,8 +482,9 @@ static const struct counter {
     {"wait at a barrier", "smsp__pcsamp_warps_issue_stalled_barrier", 1, true, "%.1f"},
     {"threads' passes through shared memory", "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum", 1e6, false, "%.1f million"},
     {"the L2 at work", "lts__throughput.avg.pct_of_peak_sustained_elapsed", 1, false, "%.0f %%"},
-    {"reads of the L2, in 32 bytes", "lts__t_sectors_srcunit_tex_op_read.sum", 1e6, false, "%.1f million"},
-    {"reads of memory", "dram__bytes_read.sum", 1e6, false, "%.0f MB"},
+    {"bytes that come to the multiprocessors", "l1tex__m_xbar2l1tex_read_bytes.sum", 1e9, false, "%.2f GB"},
+    {"read from the L2 for them, in sectors of 32 bytes", "lts__t_sectors_srcunit_tex_op_read.sum", 1e9 / 32, false, "%.2f GB"},
+    {"read from memory", "dram__bytes_read.sum", 1e6, false, "%.0f MB"},
 };
 
 static void print_counter(const struct counter *counter, const json_t *values) {

@@ -382,7 +382,7 @@ Test(lessons, lesson_3_shows_what_its_page_says) {
   free(page);
 }
 
-/* Microseconds that lesson 5's benchmark took for n = columns, k = 7168, by level and side of the tile. */
+/* Microseconds that a level took of the first problem with so many rows and columns, by the side of its tile. */
 static double cold_us(const json_t *results, int m, int n, const char *level, int side) {
   size_t r, i;
   const json_t *result, *row;
@@ -415,6 +415,95 @@ Test(lessons, lessons_4_and_5_show_what_their_pages_say) {
   page_says("05_shared",
             "A tile of 64x64 is 27 times as fast as `naive` where there are enough of them, and at more than a third of");
   page_says("05_shared", "cost a third of the speed, and half of that again three fifths");
+}
+
+/* What the profiler counted of a level, by the counter's name. */
+static double counted(const json_t *file, const char *level, const char *counter) {
+  size_t i;
+  const json_t *row;
+  json_array_foreach(json_object_get(file, "counters"), i, row)
+    if (strcmp(json_string_value(json_object_get(row, "name")), level) == 0)
+      return json_number_value(json_object_get(json_object_get(row, "values"), counter));
+  cr_assert(false, "nothing was counted of %s", level);
+  return 0;
+}
+
+/* Warps of a multiprocessor that wait for this. */
+static double waiting(const json_t *file, const char *level, const char *counter) {
+  return counted(file, level, "sm__warps_active.avg.per_cycle_active") * counted(file, level, counter) /
+         counted(file, level, "smsp__pcsamp_sample_count");
+}
+
+__attribute__((format(printf, 2, 3))) static void page_says_of(const char *name, const char *format, ...) {
+  char words[256];
+  va_list arguments;
+  va_start(arguments, format);
+  const int length = vsnprintf(words, sizeof words, format, arguments);
+  va_end(arguments);
+  cr_assert_lt(length, (int)sizeof words);
+  page_says(name, words);
+}
+
+/* Lessons 6 to 10: what their sentences make of the results. At 4096 x 4096 x 7168 there are 1024 tiles of 56 blocks of K, each for 8 warps
+ * (in `tma` twice as many, each for 4); a multiprocessor has 8 of them. */
+Test(lessons, lessons_6_to_10_show_what_their_pages_say) {
+  enum { RUNGS = 5, BLOCKS_OF_WARPS = 1024 * 56 * 8, BLOCKS_IN_TURN = 8 * 56 };
+  static const char *const names[RUNGS] = {"06_wgmma", "07_tma", "08_pipeline", "09_persistent", "10_cluster"};
+  static const char memory[] = "smsp__pcsamp_warps_issue_stalled_long_scoreboard",
+                    warps[] = "sm__warps_active.avg.per_cycle_active";
+  static const char cycles[] = "sm__cycles_elapsed.max", sectors[] = "lts__t_sectors_srcunit_tex_op_read.sum";
+  json_t *file = json_load_file(path_of("%s/bench/results/gpu_counters_h100.json", FG_SOURCE_DIR), 0, NULL);
+  json_t *results = json_load_file(path_of("%s/bench/results/gpu_ladder_h100.json", FG_SOURCE_DIR), 0, NULL);
+  cr_assert(file && results);
+  double instructions[RUNGS], large_us[RUNGS], us[RUNGS];
+  for (int i = 0; i < RUNGS; i++) {
+    const char *level = names[i] + 3;
+    const int side = strcmp(level, "tma") == 0 ? 64 : 128;
+    page_says_of(names[i], "at work in %s%.1f %%", strcmp(level, "persistent") == 0 ? "as many cycles as before, " : "",
+                 counted(file, level, "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed"));
+    instructions[i] = counted(file, level, "smsp__inst_executed.sum") / BLOCKS_OF_WARPS;
+    large_us[i] = cold_us(results, 4096, 7168, level, side);
+    us[i] = cold_us(results, 4096, 4096, level, side);
+    cr_expect(i == 0 || (large_us[i] < large_us[i - 1] && us[i] < us[i - 1]), "%s is not faster than the one before", level);
+  }
+  page_says_of("06_wgmma", "Of 8 warps %.1f are waiting for memory", waiting(file, "wgmma", memory));
+  page_says_of("06_wgmma", "256 threads with %.0f registers each are %.0f of",
+               counted(file, "wgmma", "launch__registers_per_thread"),
+               256 * counted(file, "wgmma", "launch__registers_per_thread"));
+  page_says_of("06_wgmma", "a warp has some %.0f instructions", instructions[0]);
+  page_says_of("07_tma", "a warp has some %.0f instructions where there were %.0f", instructions[1], instructions[0]);
+  page_says_of("07_tma", "%.1f of %.1f warps wait for memory", waiting(file, "tma", memory), counted(file, "tma", warps));
+  page_says_of("07_tma", "%.2f GB come to the multiprocessors in place of %.2f, and the L2 is busy at %.0f %%",
+               counted(file, "tma", "l1tex__m_xbar2l1tex_read_bytes.sum") * 1e-9,
+               counted(file, "wgmma", "l1tex__m_xbar2l1tex_read_bytes.sum") * 1e-9,
+               counted(file, "tma", "lts__throughput.avg.pct_of_peak_sustained_elapsed"));
+  page_says_of("08_pipeline", "%.1f of %.1f warps wait for memory now, where %.1f of %.1f did", waiting(file, "pipeline", memory),
+               counted(file, "pipeline", warps), waiting(file, "tma", memory), counted(file, "tma", warps));
+  page_says_of("08_pipeline", "%.1f times the speed where there are many tiles", large_us[1] / large_us[2]);
+  page_says_of("08_pipeline", "some %.0f instructions that a warp has", instructions[2]);
+  page_says_of("09_persistent", "%.0f %% at the largest shape and %.0f %% at the next", 100 * (large_us[2] / large_us[3] - 1),
+               100 * (us[2] / us[3] - 1));
+  page_says_of("09_persistent", "%.0f MB are read from memory in place of %.0f",
+               counted(file, "persistent", "dram__bytes_read.sum") * 1e-6,
+               counted(file, "pipeline", "dram__bytes_read.sum") * 1e-6);
+  page_says_of("09_persistent", "some %.0f instructions that a warp has", instructions[3]);
+  page_says_of("10_cluster", "%.0f %% at the largest shape and %.0f %% at the next", 100 * (large_us[3] / large_us[4] - 1),
+               100 * (us[3] / us[4] - 1));
+  page_says_of("10_cluster", "%.1f million instructions where there were %.1f",
+               counted(file, "cluster", "smsp__inst_executed.sum") * 1e-6,
+               counted(file, "persistent", "smsp__inst_executed.sum") * 1e-6);
+  const double of_a_tile = (counted(file, "persistent", cycles) - counted(file, "cluster", cycles)) / 8;
+  cr_expect(fabs(of_a_tile - 17600) <= 50, "a tile takes %g cycles less", of_a_tile);
+  page_says_of("10_cluster", "It saves reads of the L2, and of those %.0f %% only",
+               100 * (1 - counted(file, "cluster", sectors) / counted(file, "persistent", sectors)));
+  page_says_of("10_cluster", "%.0f cycles, of which 512", floor(counted(file, "cluster", cycles) / BLOCKS_IN_TURN));
+  page_says_of("10_cluster", "Of the %.1f warps at a barrier three",
+               waiting(file, "cluster", "smsp__pcsamp_warps_issue_stalled_barrier"));
+  page_says_of("10_cluster", "%.2f GHz here, %.2f in `tma`",
+               counted(file, "cluster", "smsp__cycles_elapsed.avg.per_second") * 1e-9,
+               counted(file, "tma", "smsp__cycles_elapsed.avg.per_second") * 1e-9);
+  json_decref(file);
+  json_decref(results);
 }
 
 #ifdef FINEGEMM_PROGRAM
