@@ -190,6 +190,14 @@ void shapes_add(struct shapes *shapes, struct shape shape);
 struct shapes shapes_of_config(const char *path);  /* Hugging Face's config.json */
 struct shapes shapes_of_weights(const char *path); /* .safetensors: FP8 with scales beside */
 
+/* recorded.c: the numbers of lessons that are kernels, as their pages have them, between two markers. */
+struct page {
+  const char *name, *text; /* "lessons/06_wgmma.md" */
+};
+extern const struct page kernel_pages[];        /* up to one whose name is NULL: cmake/embed.cmake writes them */
+const char *recorded_numbers(const char *name); /* Markdown; NULL: no page of that name, or it has none */
+void print_numbers(const char *markdown);       /* tables as table.c has them */
+
 /* kernel_lesson.c: lessons that are a kernel and not a program. The ladder's GPU levels, in order, are lessons from FIRST on. */
 enum { FIRST_KERNEL_LESSON = 4 };
 fg_level kernel_of_lesson(long number); /* FG_BEST: there is none in this version */

@@ -20,8 +20,10 @@ fg_level kernel_of_lesson(long number) {
 enum { M = 512, N = 512, K = 1024 };
 
 /* NULL: it compiles; else why it cannot be tried. A kernel that does not compile, as one that is being edited, is a failure. */
-static const char *compile(fg_level level, const fg_gpu *gpu, fg_kernel *kernel) {
-  fg_status status = fg_precompile(gpu, &(fg_problem){.m = M, .n = N, .k = K, .level = level}, kernel);
+static const char *compile(fg_level level, const fg_gpu *gpu, fg_kernel *kernel, fg_plan *plan) {
+  fg_problem problem = {.m = M, .n = N, .k = K, .level = level};
+  fg_status status = fg_plan_make(gpu, &problem, plan);
+  if (status == FG_OK) status = fg_precompile(gpu, &problem, kernel);
   if (status == FG_UNSUPPORTED) return text("%s", fg_message());
   require(status, "");
   return NULL;
@@ -114,15 +116,18 @@ enum outcome run_kernel_lesson(long number, fg_level level, const struct command
   fg_gpu gpu = *fg_known_gpus(NULL);
   if (cuda) require(fg_context_gpu(cuda, &gpu), "");
   fg_kernel kernel;
-  const char *no_kernel = compile(level, &gpu, &kernel), *page = text("%02ld_%s", number, level_name(level));
+  fg_plan plan;
+  const char *no_kernel = compile(level, &gpu, &kernel, &plan), *page = text("%02ld_%s", number, level_name(level));
+  const char *recorded = recorded_numbers(text("lessons/%s.md", page));
   if (!json) {
     printf("Lesson %ld, level %s: %s.\nThe page is lessons/%s.md, the kernel lessons/%s.cu.\n\n", number, level_name(level),
            level_idea(level), page, page);
     if (no_kernel)
       printf("It is not compiled here: %s\n", no_kernel);
     else
-      printf("For %s, with %s:\n%d registers a thread, %" PRId64 " bytes\n", gpu.arch, kernel.defines, kernel.registers,
-             kernel.bytes);
+      printf("For %s, with %s:\n%d registers a thread, %d bytes of shared memory for a block of %d threads, %" PRId64
+             " bytes of machine code and what belongs to it\n",
+             gpu.arch, kernel.defines, kernel.registers, plan.shared_bytes, plan.threads, kernel.bytes);
     fflush(stdout);
   }
   bool right = true;
@@ -131,14 +136,20 @@ enum outcome run_kernel_lesson(long number, fg_level level, const struct command
     struct run runs[4];
     int count = run_levels(make_context(0), cuda, number, runs);
     right = print_runs(runs, count, json ? NULL : &gpu, list);
-  } else if (!json && !cuda) {
-    printf("\nIt does not run here: %s\n", no_gpu);
+  } else if (!json) {
+    if (!cuda) printf("\nIt does not run here: %s\n", no_gpu);
+    if (recorded) {
+      printf("\nRecorded elsewhere, as the page has it, and not measured here:\n\n");
+      print_numbers(recorded);
+    }
   }
   if (json)
-    json_print(json_pack("{sI ss ss so so so so}", "number", (json_int_t)number, "level", level_name(level), "idea",
+    json_print(json_pack("{sI ss ss so so so so so so}", "number", (json_int_t)number, "level", level_name(level), "idea",
                          level_idea(level), "gpu", json_gpu(&gpu), "registers",
                          no_kernel ? json_null() : json_integer(kernel.registers), "bytes",
-                         no_kernel ? json_null() : json_integer(kernel.bytes), "runs", list));
+                         no_kernel ? json_null() : json_integer(kernel.bytes), "shared_bytes",
+                         no_kernel ? json_null() : json_integer(plan.shared_bytes), "runs", list, "recorded",
+                         recorded ? json_string(recorded) : json_null()));
   else
     json_decref(list);
   fg_context_destroy(cuda);

@@ -37,18 +37,8 @@ else()
   message(FATAL_ERROR "FG_CUDA is ${FG_CUDA}, but ${why_not}")
 endif()
 
-# Files of the tree become a table in a C file, NAME.c, written anew when one of them changes, comes or goes.
-function(fg_embed name table)
-  list(JOIN ARGN "\n" lines)
-  file(CONFIGURE OUTPUT ${name}.txt CONTENT "${lines}\n" @ONLY)
-  list(TRANSFORM ARGN PREPEND ${PROJECT_SOURCE_DIR}/ OUTPUT_VARIABLE sources)
-  set(embed ${PROJECT_SOURCE_DIR}/cmake/embed.cmake)
-  add_custom_command(OUTPUT ${name}.c COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR} -DLIST=${name}.txt -DTABLE=${table} -DOUTPUT=${name}.c
-                     -P ${embed} DEPENDS ${sources} ${PROJECT_BINARY_DIR}/${name}.txt ${embed} VERBATIM)
-endfunction()
-
 file(GLOB kernels CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} lessons/*.cu gpu/kernels/*.cu gpu/device/*.cuh gpu/device/*.h)
-fg_embed(kernels fg_embedded_sources ${kernels})
+fg_embed(kernels source.h fg_source fg_embedded_sources ${kernels})
 file(GLOB FG_GPU_SOURCES CONFIGURE_DEPENDS gpu/*.c)
 list(FILTER FG_GPU_SOURCES EXCLUDE REGEX "/no_cuda\\.c$")
 list(APPEND FG_GPU_SOURCES ${PROJECT_BINARY_DIR}/kernels.c)

@@ -1,5 +1,5 @@
-# Writes OUTPUT, a C file with a table named TABLE as in gpu/source.h: the files of the tree ROOT that the file LIST names,
-# relative to ROOT, one a line. Bytes and not string literals, which C11 promises only up to 4095 characters.
+# Writes OUTPUT, a C file with a table named TABLE of what STRUCT is in HEADER, a name and a text: the files of the tree ROOT that the
+# file LIST names, relative to ROOT, one a line. Bytes and not string literals, which C11 promises only up to 4095 characters.
 file(STRINGS ${LIST} names)
 set(arrays "")
 set(table "")
@@ -9,7 +9,7 @@ foreach(name ${names})
   string(REGEX REPLACE "(................................)" "\\1\n" bytes "${bytes}")
   string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${bytes}")
   string(APPEND arrays "static const unsigned char text_${number}[] = {\n${bytes}0x00};\n")
-  string(APPEND table "    {\"${name}\", (const char *)text_${number}, 0},\n")
+  string(APPEND table "    {.name = \"${name}\", .text = (const char *)text_${number}},\n")
   math(EXPR number "${number} + 1")
 endforeach()
-file(WRITE ${OUTPUT} "#include \"source.h\"\n\nextern const struct fg_source ${TABLE}[];\n${arrays}\nconst struct fg_source ${TABLE}[] = {\n${table}    {0, 0, 0},\n};\n")
+file(WRITE ${OUTPUT} "#include \"${HEADER}\"\n\nextern const struct ${STRUCT} ${TABLE}[];\n${arrays}\nconst struct ${STRUCT} ${TABLE}[] = {\n${table}    {.name = 0},\n};\n")

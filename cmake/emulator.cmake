@@ -6,7 +6,7 @@ endif()
 
 # The kernels' side of it, headers that take the place of gpu/device's, lies in it as text.
 file(GLOB emulator_headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} gpu/emulator/*.cuh gpu/emulator/kernel_side.h)
-fg_embed(emulator_headers emu_embedded_headers ${emulator_headers})
+fg_embed(emulator_headers source.h fg_source emu_embedded_headers ${emulator_headers})
 
 # The driver by itself runs nothing: tests have it as a stand-in.
 file(GLOB driver_sources CONFIGURE_DEPENDS gpu/emulator/cuda_stub.c gpu/emulator/driver_*.c)

@@ -1789,19 +1789,23 @@ Test(cli, bad_configurations) {
 
 Test(cli, lessons_that_are_kernels, .timeout = 600) {
   need_compiler();
-  for (int number = 4; number <= 5; number++) {
+  for (int number = 4; number <= 10; number++) {
     char line[64], source[64];
     snprintf(line, sizeof line, "finegemm lesson %d --json", number);
     json_t *told = json_from(line, 0);
     const char *level = string_in(told, "level");
     snprintf(source, sizeof source, "lessons/%02d_%s.cu", number, level);
     cr_expect(integer_in(told, "registers") > 0 && integer_in(told, "bytes") > 0);
+    cr_expect((integer_in(told, "shared_bytes") > 0) == (number > 4));
+    cr_expect(strstr(string_in(told, "recorded"), "| m | n | k |"));
     cr_expect(json_array_size(json_object_get(told, "runs")) == 0);
     snprintf(line, sizeof line, "finegemm precompile --levels %s --json", level);
     cr_expect_str_eq(string_in(kernel_in(json_from(line, 0), 0), "source"), source);
     snprintf(line, sizeof line, "finegemm lesson %d", number);
     const char *out = run_well(line);
     cr_expect(strstr(out, source) && strstr(out, " registers a thread, ") && strstr(out, "\nIt does not run here: "), "%s", out);
+    const char *recorded = strstr(out, "\nRecorded elsewhere, as the page has it, and not measured here:\n\nNVIDIA H100");
+    cr_expect(recorded && strstr(recorded, "  k  ") && !strpbrk(recorded, "|`*"), "%s", out);
   }
   /* A kernel that is being edited, and is broken. */
   cr_assert(mkdir("tree", 0700) == 0 && mkdir("tree/lessons", 0700) == 0);
