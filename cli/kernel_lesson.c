@@ -115,8 +115,8 @@ enum outcome run_kernel_lesson(long number, fg_level level, const struct command
   const char *no_gpu = cuda_context(0, &cuda) == FG_OK ? NULL : text("%s", fg_message());
   fg_gpu gpu = *fg_known_gpus(NULL);
   if (cuda) require(fg_context_gpu(cuda, &gpu), "");
-  fg_kernel kernel;
-  fg_plan plan;
+  fg_kernel kernel = {0};
+  fg_plan plan = {0};
   const char *no_kernel = compile(level, &gpu, &kernel, &plan), *page = text("%02ld_%s", number, level_name(level));
   const char *recorded = recorded_numbers(text("lessons/%s.md", page));
   if (!json) {
