@@ -14,6 +14,10 @@ __device__ inline unsigned cluster_rank() {
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
+/* Arrives without a promise of what was done before, and without the fence for the whole GPU that makes it: enough where the barrier is
+ * to say that all have begun, and that their mbarriers, which fence_mbarrier_init() promised, are there. */
+__device__ inline void cluster_arrive_relaxed() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+
 /* Four numbers, from a multiple of 16 bytes, at the same place in the shared memory of block `rank`. PTX ISA, mapa, ld and st. */
 __device__ inline float4 load_remote(const float4 *in_shared, unsigned rank) {
   float4 value;

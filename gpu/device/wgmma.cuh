@@ -38,12 +38,17 @@ template <int size> __device__ inline void wgmma_hold(float (&d)[size]) {
   for (int i = 0; i < size; i++) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-#if A_IS_E5M2
+/* The types of the tensor core's a and b: the problem's, unless the kernel says that its operands are swapped. */
+#ifndef WGMMA_A_IS_E5M2
+#define WGMMA_A_IS_E5M2 A_IS_E5M2
+#define WGMMA_B_IS_E5M2 B_IS_E5M2
+#endif
+#if WGMMA_A_IS_E5M2
 #define WGMMA_A "e5m2"
 #else
 #define WGMMA_A "e4m3"
 #endif
-#if B_IS_E5M2
+#if WGMMA_B_IS_E5M2
 #define WGMMA_TYPES WGMMA_A ".e5m2"
 #else
 #define WGMMA_TYPES WGMMA_A ".e4m3"

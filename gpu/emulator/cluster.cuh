@@ -7,6 +7,7 @@ __attribute__((const)) FG_UNSEEN unsigned fg_cluster_rank() { return fg_emulator
 __device__ inline unsigned cluster_rank() { return fg_cluster_rank(); }
 
 __device__ inline void cluster_arrive() { fg_emulator.cluster_arrive(); }
+__device__ inline void cluster_arrive_relaxed() { fg_emulator.cluster_arrive(); }
 __device__ inline void cluster_wait() { fg_emulator.cluster_wait(); }
 
 __device__ inline float4 load_remote(const float4 *in_shared, unsigned rank) {

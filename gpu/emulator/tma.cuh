@@ -10,6 +10,10 @@ __device__ inline void tma_load(void *to, const struct fg_tensor_map *map, struc
   fg_emulator.tma_load(to, map, barrier, 3, at, 0, false);
 }
 
+__device__ inline void tma_load_once(void *to, const struct fg_tensor_map *map, struct mbarrier *barrier, int x, int y, int z) {
+  tma_load(to, map, barrier, x, y, z);
+}
+
 __device__ inline void tma_load_2d(void *to, const struct fg_tensor_map *map, struct mbarrier *barrier, int x, int y) {
   const int at[] = {x, y, 0};
   fg_emulator.tma_load(to, map, barrier, 2, at, 0, false);

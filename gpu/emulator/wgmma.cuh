@@ -18,9 +18,13 @@ __device__ inline void wgmma_wait(int pending) { fg_emulator.wgmma_wait(pending 
 #ifndef B_IS_E5M2
 #define B_IS_E5M2 0
 #endif
+#ifndef WGMMA_A_IS_E5M2
+#define WGMMA_A_IS_E5M2 A_IS_E5M2
+#define WGMMA_B_IS_E5M2 B_IS_E5M2
+#endif
 
 template <int size> __device__ inline void wgmma_hold(float (&)[size]) {} /* no compiler takes d for written before it is here */
 
 __device__ inline void wgmma_mma(float (&d)[64], unsigned long long a, unsigned long long b, bool accumulate) {
-  fg_emulator.wgmma(d, 128, a, nullptr, b, accumulate, A_IS_E5M2, B_IS_E5M2);
+  fg_emulator.wgmma(d, 128, a, nullptr, b, accumulate, WGMMA_A_IS_E5M2, WGMMA_B_IS_E5M2);
 }
