@@ -224,8 +224,9 @@ void exercises_print_table(FILE *out, const char *root, const char *golden) {
   }
   fprintf(
       out,
-      "Of %d damaged kernels the H100 hangs in %d, ends %d with an error that names no line, and gives wrong bits for %d, in one of "
-      "the problems at least. For %d it has the right bits in all: of these, only the emulator says something.\n",
+      "Of %d damaged kernels, each taken by the worst that it does with any of the problems, the H100 hangs in %d, ends %d with an error "
+      "that names no line, and gives wrong bits for %d. For %d it has the right bits in all: of these, only the emulator says "
+      "something.\n",
       mistakes, hang, fail_on_it, corrupt, mistakes - hang - fail_on_it - corrupt);
   for (int i = 0; i < count; i++) {
     if (!exercises[i].number) print_heading(out, &exercises[i]);
