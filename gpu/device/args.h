@@ -31,7 +31,7 @@ struct fg_args {
   const void *group_values;
   int group_by, group_values_are_int64;
   int c_type, bias_type, d_type;
-  struct fg_tensor_map a_map, b_map, a_scale_map, d_map; /* where the level has the copy engine */
+  struct fg_tensor_map a_map, b_map, a_scale_map, d_map, b_scale_map; /* where the level has the copy engine */
 };
 
 #endif
