@@ -187,6 +187,89 @@ Test(emulator_copies, threads_have_groups_of_their_own) {
   fails(many_store, 0, 1, EMU_MOST_STORES + 1, "thread number 129 that stores");
 }
 
+/* --- Four bytes, by threads themselves: thread 0 asks for two numbers and a zero, thread 1 reads them */
+
+static void fours(struct told told) {
+  static const unsigned char wanted[12] = {0};
+  unsigned char *empty = shared(8);
+  make_barriers(0, 2);
+  if (thread_index() == 0) {
+    for (unsigned turn = 0; turn < 2; turn++) {
+      if (turn == 1 && told.wrong != 1) emu_call_mbarrier_wait(empty, 0, false);
+      for (unsigned i = 0; i < 3; i++)
+        emu_call_copy_four_bytes(shared(TO + 4 * i + (told.wrong == 2 ? 2 : 0)),
+                                 global + (told.wrong == 3 ? 2 : 0) + (told.wrong == 4 ? GLOBAL : 4 * (turn + i)), i != 2);
+      if (told.wrong == 5)
+        emu_call_mbarrier_arrive(shared(0), 0, false);
+      else
+        emu_call_mbarrier_arrive_when_copied(shared(0));
+    }
+    if (told.wrong == 6) read_byte(shared(TO));
+    if (told.wrong == 7) {
+      emu_call_mbarrier_wait(shared(0), 1, false);
+      emu_call_bulk_store(global + HALF, shared(TO), 16);
+    }
+  } else {
+    for (unsigned turn = 0; turn < 2; turn++) {
+      if (told.wrong == 8) return;
+      if (told.wrong != 9) emu_call_mbarrier_wait(shared(0), turn, false);
+      for (unsigned i = 0; i < 12; i++) {
+        unsigned char byte = read_byte(shared(TO + i));
+        cr_assert_eq(byte, i < 8 ? global[4 * turn + i] : wanted[i]);
+      }
+      emu_call_mbarrier_arrive(empty, 0, false);
+    }
+  }
+}
+
+Test(emulator_copies, threads_copy_for_themselves) {
+  for (uint64_t seed = 0; seed < SEEDS; seed++) passes(fours, 1, 2, seed);
+  fails(
+      fours, 1, 1, 2,
+      "is still under way: mbarrier_arrive_when_copied() is missing, or a wait|which thread 1 read|for which this one has not waited");
+  fails(fours, 2, 1, 2, "copy_four_bytes: to is byte 1026 of shared memory, which is no multiple of 4");
+  fails(fours, 3, 1, 2, "in global memory; it is a multiple of 4");
+  fails(fours, 4, 1, 2, "copy_four_bytes reads global memory where it may not");
+  fails(fours, 5, 1, 2, "is still under way: mbarrier_arrive_when_copied() is missing, or a wait");
+  fails(fours, 6, 1, 2, "is still under way: mbarrier_arrive_when_copied() is missing|for which this one has not waited");
+  fails(fours, 7, 1, 2, "came by ordinary means|which nobody has written");
+  fails(fours, 8, 1, 2, "nobody can ever go on");
+  fails(fours, 9, 1, 2, "which nobody has written|is still under way|for which this one has not waited");
+}
+
+/* Nobody waits for what was asked for last. */
+static void fours_left(struct told told) {
+  make_barriers(0, 1);
+  emu_call_copy_four_bytes(shared(TO), global, true);
+  if (told.wrong == 1) emu_call_mbarrier_arrive_when_copied(shared(0));
+}
+
+/* An arrival after no copies tells of none, and of nothing else. */
+static void no_fours(struct told told) {
+  make_barriers(0, 1);
+  if (thread_index() == 0) {
+    write_bytes(shared(TO), "told", 4);
+    if (told.wrong == 1) emu_call_mbarrier_arrive_when_copied(shared(0));
+    if (told.wrong != 1) emu_call_mbarrier_arrive(shared(0), told.wrong == 2 ? 16 : 0, told.wrong == 2);
+    if (told.wrong == 2) emu_call_mbarrier_arrive_when_copied(shared(0));
+  } else {
+    emu_call_mbarrier_wait(shared(0), 0, false);
+    read_byte(shared(TO));
+  }
+}
+
+Test(emulator_copies, a_block_does_not_leave_before_its_threads_copies) {
+  fails(fours_left, 0, 1, 1,
+        "copy_four_bytes may still come to shared memory when its block leaves the kernel: "
+        "mbarrier_arrive_when_copied() is missing");
+  fails(
+      fours_left, 1, 1, 1,
+      "copy_four_bytes may still come to shared memory when its block leaves the kernel: a wait|may still need the shared memory");
+  for (uint64_t seed = 0; seed < SEEDS; seed++) passes(no_fours, 1, 2, seed);
+  fails(no_fours, 1, 1, 2, "which thread 0 wrote");
+  fails(no_fours, 2, 1, 2, "arrives at the mbarrier at byte 0, initialised at ?, once too often");
+}
+
 /* --- A peer's shared memory */
 
 static void reach(struct told told) {

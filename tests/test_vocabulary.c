@@ -199,6 +199,39 @@ Test(vocabulary, bytes_in_a_row_are_loaded_sent_and_stored) {
   kernel_report("bulk_copies", digest);
 }
 
+struct thread_copies {
+  const float *from;
+  const int *index;
+  float *to;
+  int turns;
+};
+
+Test(vocabulary, threads_copy_what_they_choose) {
+  enum { NUMBERS = 3 * WARP, FROM = 1000, BLOCKS = 2, MOST_TURNS = 5, MOST = BLOCKS * MOST_TURNS * NUMBERS };
+  struct kernel kernel =
+      kernel_make("thread_copies", NO_DEFINES, 2 * WARP, 2 * (NUMBERS * sizeof(float) + 16), sizeof(struct thread_copies));
+  uint64_t digest = DIGEST_SEED, state = 8;
+  float *from = random_floats(FROM, &state), to[MOST];
+  int index[MOST];
+  for (int turns = 1; turns <= MOST_TURNS; turns += 2) {
+    size_t count = (size_t)(BLOCKS * turns * NUMBERS);
+    for (size_t i = 0; i < count; i++) index[i] = random_below(&state, 4) ? (int)random_below(&state, FROM) : -1;
+    for (size_t i = 0; i < count; i++) {
+      int of = index[i / NUMBERS * NUMBERS + NUMBERS - 1 - i % NUMBERS];
+      to[i] = of < 0 ? 0 : from[of];
+    }
+    const struct thread_copies arguments = {kernel_array(from, FROM * sizeof *from), kernel_array(index, count * sizeof *index),
+                                            kernel_array(NULL, count * sizeof *to), turns};
+    for (uint64_t seed = 0; kernel_seed(&seed); seed++) {
+      kernel_forget(arguments.to);
+      kernel_run(&kernel, BLOCKS, 1, &arguments);
+      kernel_expect(&kernel, arguments.to, to, seed ? NULL : &digest);
+    }
+  }
+  kernel_report("thread_copies", digest);
+  free(from);
+}
+
 /* --- Rings */
 
 struct ring {

@@ -85,6 +85,11 @@ __device__ inline struct run find_run(const struct fg_args &args, long long matr
   return run;
 }
 
+__device__ inline const float *scale_address(const struct fg_scale_args &scale, long long matrix, long long row,
+                                             long long block) {
+  return &scale.data[matrix * scale.stride + (row >> scale.row_shift) * scale.row_stride + block * scale.block_stride];
+}
+
 __device__ inline float scale_at(const struct fg_scale_args &scale, long long matrix, long long row, long long block) {
-  return scale.data[matrix * scale.stride + (row >> scale.row_shift) * scale.row_stride + block * scale.block_stride];
+  return *scale_address(scale, matrix, row, block);
 }

@@ -123,6 +123,8 @@ const struct emu_calls emu_calls_table = {
     CALL(bulk_send),
     CALL(bulk_commit),
     CALL(bulk_wait),
+    CALL(copy_four_bytes),
+    CALL(mbarrier_arrive_when_copied),
     CALL(shared_address),
     CALL(wgmma_fence),
     CALL(wgmma),

@@ -48,6 +48,10 @@ void emu_call_bulk_commit(void);
 void emu_call_bulk_wait(int pending, bool is_read_enough);
 void emu_call_remote(void *in_shared, unsigned rank, void *value, unsigned bytes, bool is_write);
 
+/* thread_copies.c */
+void emu_call_copy_four_bytes(void *to, const void *from, bool is_there);
+void emu_call_mbarrier_arrive_when_copied(void *barrier);
+
 /* warpgroup.c */
 unsigned emu_call_shared_address(const void *in_shared);
 void emu_call_wgmma_fence(void);

@@ -48,6 +48,13 @@ void emu_copy_take_turn(struct emu_copy *copy, emu_time latency, unsigned bytes_
 void emu_copy_later(struct emu_copy *copy, emu_time model, void (*happen)(void *));
 /* Drawn, and freed. */
 void emu_copy_finish(struct emu_copy *copy);
+/* The block may not leave before one of its threads knows of the mbarrier's phase due.epoch. */
+void emu_engine_must_know(struct emu_block *block, unsigned mbarrier, struct emu_due due);
+
+/* thread_copies.c: at the block's end, a fault if a copy may still come; and what is left is freed. */
+void emu_batches_end(const struct emu_block *block);
+void emu_batches_free(struct emu_engine *engine);
+
 /* Faults: bytes in a row that the copy engine does not copy. `global` NULL: it is not from or to there. */
 void emu_copy_check_bulk(struct emu_thread *self, const char *name, const void *global, unsigned bytes);
 

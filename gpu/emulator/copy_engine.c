@@ -26,15 +26,19 @@ void emu_engine_free(struct emu_engine *engine) {
     next = copy->next;
     free(copy);
   }
+  emu_batches_free(engine);
   for (unsigned i = 0; i < engine->block->thread_count; i++) free(engine->block->threads[i].stores);
   free(engine->rows);
   free(engine->due);
   free(engine);
 }
 
-/* The block may not leave before one of its threads knows of the mbarrier's phase. */
+void emu_engine_must_know(struct emu_block *block, unsigned mbarrier, struct emu_due due) {
+  block->engine->due[mbarrier - block->cluster->actors.threads] = due;
+}
+
 static void must_know(struct emu_block *block, unsigned mbarrier, uint32_t epoch, const struct emu_thread *by) {
-  block->engine->due[mbarrier - block->cluster->actors.threads] = (struct emu_due){epoch, by, by->where, by->what};
+  emu_engine_must_know(block, mbarrier, (struct emu_due){epoch, by, by->where, by->what});
 }
 
 static bool has_left(const struct emu_block *block) { return block->threads_ended == block->thread_count; }
@@ -54,6 +58,7 @@ void emu_engine_end(struct emu_block *block) {
                 stores->asked > stores->committed ? "bulk_commit() is missing, and a wait for that group"
                                                   : "bulk_wait_read() is missing, or leaves this group pending");
   }
+  emu_batches_end(block);
   for (unsigned rank = 0; rank < cluster->block_count; rank++)
     for (const struct emu_copy *copy = cluster->blocks[rank]->engine->copies; copy; copy = copy->next)
       if (is_of_block(copy, block))

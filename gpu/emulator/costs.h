@@ -31,7 +31,8 @@ enum {
   COST_COPY_BYTES = 88,     /* a cycle, from or to the L2: measured, 16 KB in 187 cycles, with one multiprocessor alone */
   COST_STORE_LATENCY = 360, /* of a store, until shared memory has been read: measured 569 for 16 KB, with asking and the wait */
   COST_STORE_WRITTEN = 11,  /* from then until the bytes are in global memory: measured 580 in place of 569 */
-  COST_PEER_BYTES = 14,     /* a cycle, from or to a peer's shared memory: 3.3 TB/s by all [L] */
+  COST_COPY_FOUR = 324, /* copy_four_bytes, until they are there: 295 and 29, of a load of global memory and a store; a guess */
+  COST_PEER_BYTES = 14, /* a cycle, from or to a peer's shared memory: 3.3 TB/s by all [L] */
 
   COST_WGMMA_ISSUE = 4, /* wgmma, wgmma_commit, wgmma_wait, for a thread; a guess */
   COST_WGMMA_LATENCY =

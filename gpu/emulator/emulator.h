@@ -11,6 +11,7 @@
  *   gates.c         where threads meet: warps, blocks, named barriers, clusters
  *   mbarriers.c     mbarrier
  *   copy_engine.c   loads and sends; copy_groups.c: stores; tensor_box.c: what a tensor map says (emulated_map.h)
+ *   thread_copies.c copies that threads ask for themselves
  *   warpgroup.c     wgmma, its groups and registers; descriptors.c, products.c: its operands and arithmetic; stmatrix.c
  *   faults.c        what a fault's sentence says: lines, threads, who waits for what
  *   timeline.c      the trace
@@ -106,6 +107,7 @@ struct emu_thread {
   unsigned registers;
   struct emu_fibre *fibre;           /* scheduler.c */
   struct emu_stores *stores;         /* copy_engine.c */
+  struct emu_batch *batch;           /* thread_copies.c */
   struct emu_multiplier *multiplier; /* warpgroup.c: of its warpgroup */
 };
 
@@ -241,6 +243,11 @@ void emu_shadow_async_write(struct emu_block *block, unsigned offset, unsigned b
                             struct emu_thread *by);
 void emu_shadow_landed(struct emu_block *block, unsigned offset, unsigned bytes);
 
+/* A copy that the thread asks for itself, into shared memory by ordinary means: from now on under way, then there, and from then on known
+ * to whoever knows of `actor`'s `epoch`. Faults as for a write. */
+void emu_shadow_copy(struct emu_block *block, unsigned offset, unsigned bytes, struct emu_thread *by);
+void emu_shadow_copied(struct emu_block *block, unsigned offset, unsigned bytes, unsigned actor, uint32_t epoch);
+
 /* Bytes become an mbarrier's, which ordinary accesses may not touch: by emu_self(). Faults as for a write by it. */
 void emu_shadow_reserve(struct emu_block *block, unsigned offset, unsigned bytes);
 
@@ -278,6 +285,8 @@ unsigned emu_mbarrier_slot(struct emu_block *block, unsigned offset, struct emu_
  * end the phase. */
 uint32_t emu_mbarrier_epoch(struct emu_block *block, unsigned slot);
 void emu_mbarrier_bytes(struct emu_block *block, unsigned slot, unsigned bytes);
+/* An arrival for the block's thread `by`, which goes on meanwhile and asked for it at `where`: of what it did it tells nothing. */
+void emu_mbarrier_arrival(struct emu_block *block, unsigned slot, const struct emu_thread *by, const void *where);
 /* At the block's end: a fault if bytes of one were announced and have not landed, or the other way round. */
 void emu_mbarriers_end(struct emu_block *block);
 /* For reports: "the mbarrier at byte 512, initialised at lessons/07_tma.cu(31), in phase 3, which 1 arrival and 2048 bytes still miss" */

@@ -8,6 +8,7 @@
 enum { EMU_PIECE = 16 }; /* bytes that stay together, however they are swizzled */
 
 struct emu_copy;
+struct emu_batch;
 
 /* By actor: the last epoch in which something asynchronous reads or writes the block's shared memory, and who asked for it. */
 struct emu_due {
@@ -27,6 +28,7 @@ struct emu_engine {
   struct emu_block *block;
   emu_time copies_until, products_until; /* the copy engine and the tensor core have so long to do, as costs.h has it */
   struct emu_copy *copies;               /* under way, asked for by the block's threads */
+  struct emu_batch *batches; /* the same of copies that threads ask for themselves, and those not yet tied to an mbarrier */
   unsigned storing_threads;
   struct emu_matrix_row *rows; /* [thread_count] */
   struct emu_due *due;         /* [actors.total - actors.threads], of those that are no threads */

@@ -63,6 +63,10 @@ struct emu_calls {
   void (*bulk_commit)(void);
   void (*bulk_wait)(int pending, bool is_read_enough);
 
+  /* Copies that threads ask for themselves: to a shared pointer. */
+  void (*copy_four_bytes)(void *to, const void *from, bool is_there);
+  void (*mbarrier_arrive_when_copied)(void *barrier);
+
   /* The tensor core. n columns; d has n / 2 numbers; a_registers or a_descriptor. Types as the kernel was compiled. */
   unsigned (*shared_address)(const void *in_shared);
   void (*wgmma_fence)(void);

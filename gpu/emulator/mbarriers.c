@@ -158,16 +158,20 @@ static struct emu_mbarrier *find_named(struct emu_thread *self, const void *barr
   return find(block, emu_shared_offset(self, "barrier", barrier, MBARRIER_BYTES, MBARRIER_BYTES), self, false);
 }
 
+static void count_arrival(struct emu_mbarrier *barrier, const struct emu_thread *by, const void *where, emu_time at) {
+  if (!barrier->pending)
+    emu_fault(by, where, "arrives at %s, once too often: all %u of phase %u have arrived, and %lld bytes have still to land",
+              emu_mbarrier_name(barrier).text, barrier->count, barrier->phase, barrier->bytes);
+  barrier->pending--;
+  barrier->arrived[by->actor] = barrier->phase + 1;
+  end_phase(barrier, at);
+}
+
 /* For a thread of another block it takes effect at once too: whatever that does next comes after, and could tell others of it. */
 static void arrive(struct emu_mbarrier *barrier, struct emu_thread *self) {
   bool is_remote = barrier->block != self->block;
-  if (!barrier->pending)
-    emu_fault(self, NULL, "arrives at %s, once too often: all %u of phase %u have arrived, and %lld bytes have still to land",
-              emu_mbarrier_name(barrier).text, barrier->count, barrier->phase, barrier->bytes);
   emu_release(self, &barrier->arriving[is_remote]);
-  barrier->pending--;
-  barrier->arrived[self->actor] = barrier->phase + 1;
-  end_phase(barrier, self->now + (is_remote ? COST_PEER / 2 : 0)); /* there, and not back */
+  count_arrival(barrier, self, self->where, self->now + (is_remote ? COST_PEER / 2 : 0)); /* there, and not back */
 }
 
 void emu_call_mbarrier_arrive(void *barrier, unsigned expected_bytes, bool expects) {
@@ -223,6 +227,10 @@ void emu_mbarrier_bytes(struct emu_block *block, unsigned slot, unsigned bytes) 
               "%lld bytes have landed for %s that nobody announced: it can count %u", -barrier->bytes,
               emu_mbarrier_name(barrier).text, MOST);
   end_phase(barrier, block->cluster->now);
+}
+
+void emu_mbarrier_arrival(struct emu_block *block, unsigned slot, const struct emu_thread *by, const void *where) {
+  count_arrival(&block->mbarriers->barriers[slot], by, where, block->cluster->now);
 }
 
 /* That arrivals are missing is no fault: nobody waits for them any more. */

@@ -119,7 +119,7 @@ static const struct emu_thread *ignorant(const struct access *access, struct eve
 static void check_write(const struct access *access, unsigned byte, const struct cell *cell) {
   if (cell->fate == FRESH && access->is_write) return;
   const struct emu_thread *thread = access->first;
-  if (cell->fate == LANDED || cell->fate == STORED)
+  if (cell->fate == LANDED || cell->fate == STORED || (cell->fate == COPIED && !access->is_async))
     thread = ignorant(access, cell->write, access->is_async && cell->fate == STORED);
   if (thread) emu_fault_of_write(access, thread, byte, cell);
 }
@@ -210,4 +210,18 @@ void emu_shadow_landed(struct emu_block *block, unsigned offset, unsigned bytes)
   struct emu_shadow *shadow = block->shadow;
   split_range(shadow, offset, offset + bytes);
   for (unsigned at = offset; at < offset + bytes; at = next(shadow, at)) shadow->cells[at].fate = LANDED;
+}
+
+void emu_shadow_copy(struct emu_block *block, unsigned offset, unsigned bytes, struct emu_thread *by) {
+  go_on(&(struct access){block, by, 1, false, true, COPYING, now(by)}, offset, bytes);
+}
+
+void emu_shadow_copied(struct emu_block *block, unsigned offset, unsigned bytes, unsigned actor, uint32_t epoch) {
+  struct emu_shadow *shadow = block->shadow;
+  split_range(shadow, offset, offset + bytes);
+  for (unsigned at = offset; at < offset + bytes; at = next(shadow, at)) {
+    struct cell *cell = &shadow->cells[at];
+    cell->fate = COPIED;
+    cell->write.actor = (uint16_t)actor, cell->write.epoch = epoch;
+  }
 }

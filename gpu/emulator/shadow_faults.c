@@ -11,7 +11,8 @@ struct beginning {
 };
 static struct beginning begin(const struct access *access, unsigned byte, unsigned bytes) {
   struct beginning words;
-  const char *what = access->fate == MBARRIER || access->is_async ? access->first->what : "";
+  bool is_named = access->fate == MBARRIER || access->fate == COPYING || access->is_async;
+  const char *what = is_named ? access->first->what : "";
   char count[32] = "", where[64] = "shared memory";
   if (bytes > 1) snprintf(count, sizeof count, "%u bytes from ", bytes);
   if (access->block != access->first->block)
@@ -70,6 +71,21 @@ _Noreturn void emu_fault_of_write(const struct access *access, const struct emu_
   case LANDED:
     emu_fault(thread, NULL,
               "%s, which the copy engine, asked%s, has written, but for which the thread has not waited: a wait for the "
+              "mbarrier is missing",
+              does.text, at.text);
+  case COPYING:
+    emu_fault(thread, NULL,
+              "%s, where a copy that %s asked for%s is still under way: mbarrier_arrive_when_copied() is missing, or a wait "
+              "for the mbarrier",
+              does.text, who.text, at.text);
+  case COPIED:
+    if (access->is_async)
+      emu_fault(thread, NULL,
+                "%s, to which a copy that a thread asked for%s came by ordinary means: what the copy engine and the tensor core "
+                "then do there is not modelled",
+                does.text, at.text);
+    emu_fault(thread, NULL,
+              "%s, to which a copy that a thread asked for%s has come, but for which this one has not waited: a wait for the "
               "mbarrier is missing",
               does.text, at.text);
   default:

@@ -10,7 +10,8 @@ struct event {
   uint16_t actor, site;
 };
 
-enum fate { FRESH, STORED, UNDER_WAY, LANDED, MBARRIER };
+/* What a thread stored, what the copy engine writes and has written, what copies write that threads ask for themselves and have. */
+enum fate { FRESH, STORED, UNDER_WAY, LANDED, COPYING, COPIED, MBARRIER };
 
 /* Some bytes in a row that had the same fate: who wrote them last, and who has read them since, once each. */
 struct cell {
