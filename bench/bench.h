@@ -3,15 +3,14 @@
 #define BENCH_H
 
 #include "finegemm.h"
+#include "shapes.h"
 
-#include <errno.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { EXIT_USAGE = 2, MAX_SHAPES = 64 };
+enum { EXIT_USAGE = 2 };
 
 static inline _Noreturn void fail(int code, const char *what) {
   fprintf(stderr, BENCH ": %s\n", what);
@@ -33,32 +32,12 @@ static inline void fill_bell_shaped(float *x, int64_t count, uint64_t *seed) {
   }
 }
 
-struct shape {
-  int64_t m, n, k;
-};
-
-static inline bool parse_size(const char **text, char end, int64_t *size) {
-  char *stop;
-  errno = 0;
-  long long value = strtoll(*text, &stop, 10);
-  if (errno || stop == *text || *stop != end || value < 1 || value > INT_MAX) return false;
-  *size = value;
-  *text = *stop ? stop + 1 : stop;
-  return true;
-}
-
-/* Those of the option --shapes, and how many there are. */
-static inline int parse_shapes(char *text, struct shape shapes[MAX_SHAPES]) {
-  int count = 0;
-  for (char *item = strtok(text, ","); item; item = strtok(NULL, ",")) {
-    const char *rest = item;
-    struct shape shape;
-    if (count == MAX_SHAPES) fail(EXIT_USAGE, "--shapes takes at most 64 shapes");
-    if (!parse_size(&rest, 'x', &shape.m) || !parse_size(&rest, 'x', &shape.n) || !parse_size(&rest, 0, &shape.k))
-      fail(EXIT_USAGE, "--shapes takes M x N x K as 512x7168x2048, each from 1 to 2147483647, commas between shapes");
-    shapes[count++] = shape;
-  }
-  return count;
+/* What the option --shapes names. */
+static inline struct shape_list shapes_of(const char *text) {
+  struct shape_list list = {.count = 0};
+  const char *wrong = parse_shapes(text, &list);
+  if (wrong) fail(EXIT_USAGE, wrong);
+  return list;
 }
 
 #endif

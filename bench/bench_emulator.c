@@ -187,9 +187,8 @@ static void print_json(json_t *rows, int repeats) {
 int main(int argc, const char **argv) {
   static struct bench bench;
   char *shapes_text = NULL, *levels_text = NULL;
-  struct shape shapes[MAX_SHAPES] = {{256, 256, 512}};
   const fg_level_info *levels[MAX_LEVELS];
-  int shape_count = 1, as_json = 0;
+  int as_json = 0;
   bench.repeats = 3;
   const struct poptOption options[] = {
       {"shapes", 's', POPT_ARG_STRING, &shapes_text, 0, "M x N x K (256x256x512), commas between shapes", "SHAPES"},
@@ -205,7 +204,7 @@ int main(int argc, const char **argv) {
   }
   if (poptPeekArg(arguments)) fail(EXIT_USAGE, "takes options only; see --help");
   if (bench.repeats < 1 || bench.repeats > MAX_REPEATS) fail(EXIT_USAGE, "--repeats takes a number from 1 to 1001");
-  if (shapes_text) shape_count = parse_shapes(shapes_text, shapes);
+  struct shape_list list = shapes_of(shapes_text ? shapes_text : "256x256x512");
   set_environment("FG_DEVICE", "emulator");
   set_environment("FG_CACHE_DIR", ""); /* compiling is timed */
   require(fg_context_create(&bench.cpu, NULL));
@@ -216,8 +215,8 @@ int main(int argc, const char **argv) {
     printf("finegemm %s, %d processors, medians of %d rounds\n\n%6s %6s %6s  %-12s %9s %9s %9s %9s %9s %9s\n", fg_version(),
            omp_get_num_procs(), bench.repeats, "m", "n", "k", "level", "compile s", "seed 0 s", "of all", "seed 1 s", "of all",
            "extra MB");
-  for (int s = 0; s < shape_count; s++) {
-    bench.shape = shapes[s];
+  for (int s = 0; s < list.count; s++) {
+    bench.shape = list.items[s];
     make_operands(&bench);
     for (int l = 0; l < level_count; l++) {
       json_array_append_new(rows, measure(&bench, levels[l]));
@@ -230,6 +229,7 @@ int main(int argc, const char **argv) {
   fg_context_destroy(bench.emulator);
   fg_context_destroy(bench.cpu);
   poptFreeContext(arguments);
+  free(list.items);
   free(shapes_text);
   free(levels_text);
   return ferror(stdout) || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;

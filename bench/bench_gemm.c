@@ -29,12 +29,12 @@ struct contender {
 };
 
 struct setup {
-  struct shape shapes[MAX_SHAPES];
+  struct shape_list shapes;
   const fg_level_info *levels[MAX_LEVELS];
   enum fg_isa isas[ISAS];
   struct contender contenders[MAX_CONTENDERS]; /* all levels on all isas */
   int teams[MAX_TEAMS];                        /* numbers of threads */
-  int shape_count, level_count, isa_count, contender_count, team_count, repeats, json;
+  int level_count, isa_count, contender_count, team_count, repeats, json;
 };
 
 /* One shape's operands: FP8 with scales 1x128 and 128x128 for the levels, FP32 for sgemm, and a result for each. */
@@ -393,7 +393,7 @@ int main(int argc, const char **argv) {
 
   fg_context *context;
   require(fg_context_create(&context, NULL));
-  setup.shape_count = parse_shapes(shapes, setup.shapes);
+  setup.shapes = shapes_of(shapes);
   parse_levels(context, levels, &setup);
   parse_teams(teams, &setup);
   parse_isas(isas, &setup);
@@ -411,7 +411,7 @@ int main(int argc, const char **argv) {
            "min", "max", "GFLOPS", "GMAC/s/t", "ratio", "extra MB");
   }
   json_t *results = json_array();
-  for (int i = 0; i < setup.shape_count; i++) json_array_append_new(results, measure(context, &setup, setup.shapes[i]));
+  for (int i = 0; i < setup.shapes.count; i++) json_array_append_new(results, measure(context, &setup, setup.shapes.items[i]));
   json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "version", fg_version(), "cpu", cpu, "blas", blas, "compiler",
                           __VERSION__, "repeats", setup.repeats, "results", results);
   if (setup.json) {
@@ -427,6 +427,7 @@ int main(int argc, const char **argv) {
   json_decref(all);
   fg_context_destroy(context);
   poptFreeContext(arguments);
+  free(setup.shapes.items);
   free(shapes);
   free(levels);
   free(isas);
