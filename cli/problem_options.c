@@ -46,9 +46,10 @@ json_t *json_problem(const fg_problem *problem) {
 }
 
 json_t *json_plan(const fg_plan *plan) {
-  return json_pack("{ss si si si si si sI si si si}", "level", level_name(plan->level), "block_m", plan->block_m, "block_n",
-                   plan->block_n, "stages", plan->stages, "threads", plan->threads, "shared_bytes", plan->shared_bytes, "tiles",
-                   plan->tiles, "blocks", plan->blocks, "cluster", plan->cluster, "split_k", plan->split_k);
+  return json_pack("{ss si si si si si si sI si si si}", "level", level_name(plan->level), "order", (int)plan->order, "block_m",
+                   plan->block_m, "block_n", plan->block_n, "stages", plan->stages, "threads", plan->threads, "shared_bytes",
+                   plan->shared_bytes, "tiles", plan->tiles, "blocks", plan->blocks, "cluster", plan->cluster, "split_k",
+                   plan->split_k);
 }
 
 static void row(struct table *table, const char *name, const char *value, const char *meaning) {
@@ -64,6 +65,8 @@ void print_plan(const fg_gpu *gpu, const fg_problem *problem, const fg_plan *pla
          problem->sm_limit ? text(", on at most %d multiprocessors", problem->sm_limit) : "");
   struct table *table = table_begin("lrl", NULL);
   row(table, "level", level_name(plan->level), level_idea(plan->level));
+  if (plan->order)
+    row(table, "order", text("%d", plan->order), plan->order == FG_A_BY_B ? "A's rows are the tensor core's" : "B's rows are");
   row(table, "block_m", text("%d", plan->block_m), "rows of a tile of D");
   row(table, "block_n", text("%d", plan->block_n), "columns");
   row(table, "stages", text("%d", plan->stages), "of the ring that blocks of K go through");

@@ -83,7 +83,7 @@ static void fill_defaults(fg_device device, fg_problem *full) {
   if (full->bias.type == FG_DEFAULT_TYPE) full->bias.type = FG_FP32;
   if (full->a.scaling == FG_DEFAULT_SCALING) full->a.scaling = FG_1X128;
   if (full->b.scaling == FG_DEFAULT_SCALING) full->b.scaling = FG_128X128;
-  if (full->split_k == 0) full->split_k = 1;
+  if (full->split_k == 0 && full->level != FG_FULL) full->split_k = 1; /* of that the plan says */
   if (full->level == FG_BEST) full->level = device == FG_CUDA ? FG_SHARED : full->flags & FG_NO_SPLIT_K ? FG_EXACT : FG_BLAS;
 }
 
@@ -181,8 +181,9 @@ fg_status fg_check_terms(fg_device device, const fg_problem *problem, fg_problem
   fill_defaults(device, full);
   if (full->level == FG_BLAS && full->flags & FG_NO_SPLIT_K)
     return fg_fail(FG_UNSUPPORTED, "flags has FG_NO_SPLIT_K, but level is blas, where sgemm lets a row's bits depend on m");
-  if (full->split_k > 1 && full->level != FG_HOPPER)
-    return fg_fail(FG_UNSUPPORTED, "split_k is %d, but level is %s, which sums K in one range; level hopper can split it",
+  if (full->split_k > 1 && full->level != FG_HOPPER && full->level != FG_FULL)
+    return fg_fail(FG_UNSUPPORTED,
+                   "split_k is %d, but level is %s, which sums K in one range; levels hopper and full can split it",
                    full->split_k, fg_level_find(full->level)->name);
   if (full->plan && device == FG_CPU)
     return fg_fail(FG_UNSUPPORTED, "plan is %p, but level is %s, which has none; it must be NULL", (const void *)full->plan,

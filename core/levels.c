@@ -46,13 +46,10 @@ fg_level_function *fg_level_run(fg_level level) {
   }
 }
 
-static bool is_built(fg_level level) { return fg_level_run(level) || fg_kernel_source((int)level); }
-
 fg_status fg_check_level(fg_device device, fg_level level) {
   const fg_level_info *info = fg_level_find(level);
   if (level == FG_BEST) return FG_OK;
   if (!info) return fg_fail(FG_BAD_ENUM, "level is %d; it must be one that fg_levels() lists", (int)level);
-  if (!is_built(level)) return fg_fail(FG_UNSUPPORTED, "level is %s, which is not part of finegemm %s", info->name, fg_version());
   if (info->memory == device) return FG_OK;
   if (device == FG_CPU)
     return fg_fail(FG_UNSUPPORTED, "level is %s, which needs %s and a CUDA context (fg_context_options::device)", info->name,

@@ -224,7 +224,7 @@ static fg_status find_function(struct fg_gpu_context *context, const fg_problem 
   if (capture != CU_STREAM_CAPTURE_STATUS_NONE)
     return fg_fail(FG_NOT_PREPARED,
                    "stream is being captured, but level %s is not loaded for such a problem; call fg_prepare() before",
-                   fg_kernel_name(id.level));
+                   fg_kernel_name(id.level, id.order));
   return make_ready(context, &id, function);
 }
 
@@ -270,14 +270,31 @@ _Static_assert(sizeof(struct fg_tensor_map) == sizeof(CUtensorMap), "the driver'
 
 /* What the tensor cores' levels copy, box by box. Level wgmma, which copies by itself, wants the same of pointers and strides. */
 struct copied {
-  struct fg_tensor a, b, a_scale, d;
-  bool has_factors, has_scale, has_d;
+  struct fg_tensor a, b, a_scale, b_scale, d;
+  bool has_factors, has_a_scale, has_b_scale, has_d;
 };
+
+/* [rows, blocks of K], rows contiguous: a block's scales of `box` rows. */
+static struct fg_tensor scales_tensor(const char *name, const fg_operand *operand, int64_t rows, int64_t blocks, int box) {
+  return (struct fg_tensor){.name = name,
+                            .is_scale = true,
+                            .data = operand->scale,
+                            .type = FG_FP32,
+                            .matrices = 1,
+                            .rows = blocks,
+                            .cols = rows,
+                            .ld = operand->scale_ld,
+                            .box_rows = 1,
+                            .box_cols = box};
+}
 
 static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
   enum { BLOCK_K = 128, SWIZZLE_BYTES = 128, STORED_ROWS = 64 };
   int d_bytes = full->d.type == FG_FP32 ? 4 : 2, piece = 16 / d_bytes;
   int64_t d_cols = full->n / piece * piece; /* the kernel stores what is left by itself */
+  int64_t blocks = (full->k + BLOCK_K - 1) / BLOCK_K;
+  bool is_full = plan->level == FG_FULL,
+       scales_by_tma = is_full ? fg_kernel_id_of(plan, full).scales_by_tma : plan->level >= FG_TMA;
   return (struct copied){.a = {.name = "a",
                                .data = full->a.data,
                                .type = full->a.type,
@@ -285,7 +302,7 @@ static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
                                .rows = full->m,
                                .cols = full->k,
                                .ld = full->a.ld,
-                               .box_rows = plan->block_m,
+                               .box_rows = plan->block_m / fg_plan_shares_a(plan),
                                .box_cols = BLOCK_K,
                                .swizzle_bytes = SWIZZLE_BYTES},
                          .b = {.name = "b",
@@ -295,19 +312,11 @@ static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
                                .rows = full->n,
                                .cols = full->k,
                                .ld = full->b.ld,
-                               .box_rows = plan->block_n / plan->cluster,
+                               .box_rows = plan->block_n / fg_plan_shares_b(plan),
                                .box_cols = BLOCK_K,
                                .swizzle_bytes = SWIZZLE_BYTES},
-                         .a_scale = {.name = "a",
-                                     .is_scale = true,
-                                     .data = full->a.scale,
-                                     .type = FG_FP32,
-                                     .matrices = 1,
-                                     .rows = (full->k + BLOCK_K - 1) / BLOCK_K,
-                                     .cols = full->m,
-                                     .ld = full->a.scale_ld,
-                                     .box_rows = 1,
-                                     .box_cols = plan->block_m},
+                         .a_scale = scales_tensor("a", &full->a, full->m, blocks, plan->block_m),
+                         .b_scale = scales_tensor("b", &full->b, full->n, blocks, plan->block_n),
                          .d = {.name = "d",
                                .data = full->d.data,
                                .type = full->d.type,
@@ -319,7 +328,8 @@ static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
                                .box_cols = SWIZZLE_BYTES / d_bytes,
                                .swizzle_bytes = SWIZZLE_BYTES},
                          .has_factors = plan->level >= FG_WGMMA && full->k > 0,
-                         .has_scale = plan->level >= FG_TMA && full->k > 0,
+                         .has_a_scale = scales_by_tma && full->k > 0,
+                         .has_b_scale = is_full && scales_by_tma && full->b.scaling == FG_1X128 && full->k > 0,
                          .has_d = plan->level == FG_CLUSTER && d_cols > 0};
 }
 
@@ -333,7 +343,8 @@ static fg_status make_map(const struct fg_gpu_context *context, const struct fg_
 static fg_status make_maps(const struct fg_gpu_context *context, const struct copied *copied, struct fg_args *args) {
   if (copied->has_factors) TRY(make_map(context, &copied->a, &args->a_map));
   if (copied->has_factors) TRY(make_map(context, &copied->b, &args->b_map));
-  if (copied->has_scale) TRY(make_map(context, &copied->a_scale, &args->a_scale_map));
+  if (copied->has_a_scale) TRY(make_map(context, &copied->a_scale, &args->a_scale_map));
+  if (copied->has_b_scale) TRY(make_map(context, &copied->b_scale, &args->b_scale_map));
   if (copied->has_d) TRY(make_map(context, &copied->d, &args->d_map));
   return FG_OK;
 }
@@ -375,9 +386,9 @@ static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, 
 
 /* What a level's kernel does not take of operands. */
 static fg_status check_operands(const fg_problem *full, const fg_plan *plan, const struct copied *copied) {
-  if (plan->level >= FG_TMA && full->a.scale_layout != FG_ROWS_CONTIGUOUS)
+  if (plan->level >= FG_TMA && plan->level != FG_FULL && full->a.scale_layout != FG_ROWS_CONTIGUOUS)
     return fg_fail(FG_UNSUPPORTED, "a.scale_layout is %d; level %s copies scales whose rows are contiguous, layout %d",
-                   (int)full->a.scale_layout, fg_kernel_name((int)plan->level), FG_ROWS_CONTIGUOUS);
+                   (int)full->a.scale_layout, fg_kernel_name((int)plan->level, (int)plan->order), FG_ROWS_CONTIGUOUS);
   if (plan->level == FG_CLUSTER && (full->c.data || full->bias.data))
     return fg_fail(FG_UNSUPPORTED,
                    "%s.data is %p; level cluster stores what it has multiplied and adds nothing, so it must be NULL",
@@ -385,7 +396,8 @@ static fg_status check_operands(const fg_problem *full, const fg_plan *plan, con
   if (plan->tiles == 0) return FG_OK;
   if (copied->has_factors) TRY(fg_tensor_check(&copied->a));
   if (copied->has_factors) TRY(fg_tensor_check(&copied->b));
-  if (copied->has_scale) TRY(fg_tensor_check(&copied->a_scale));
+  if (copied->has_a_scale) TRY(fg_tensor_check(&copied->a_scale));
+  if (copied->has_b_scale) TRY(fg_tensor_check(&copied->b_scale));
   return copied->has_d ? fg_tensor_check(&copied->d) : FG_OK;
 }
 

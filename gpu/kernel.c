@@ -60,7 +60,7 @@ fg_status fg_kernel_image(const char *arch, const struct fg_kernel_id *id, void 
   const char *texts[FG_MOST_KERNEL_DEFINES];
   for (int i = 0; i < defines.count; i++) texts[i] = defines.text[i];
   struct fg_compilation compilation = {
-      .source = fg_kernel_source(id->level), .arch = arch, .defines = texts, .define_count = defines.count};
+      .source = fg_kernel_source(id->level, id->order), .arch = arch, .defines = texts, .define_count = defines.count};
   *kernel = (fg_kernel){.registers = -1};
   snprintf(kernel->source, sizeof kernel->source, "%s", compilation.source);
   fg_kernel_describe(id, kernel->defines, sizeof kernel->defines);

@@ -44,7 +44,7 @@ static fg_status load(const struct fg_driver *driver, const char *arch, const st
   CUresult error = driver->cuLibraryLoadData(&library, cubin, NULL, NULL, 0, NULL, NULL, 0);
   free(cubin);
   if (error != CUDA_SUCCESS) return fg_driver_fail("cuLibraryLoadData", error);
-  error = driver->cuLibraryGetKernel(kernel, library, fg_kernel_name(id->level));
+  error = driver->cuLibraryGetKernel(kernel, library, fg_kernel_name(id->level, id->order));
   if (error == CUDA_SUCCESS) return FG_OK;
   driver->cuLibraryUnload(library);
   return fg_driver_fail("cuLibraryGetKernel", error);

@@ -30,8 +30,8 @@ void fg_log_plan(int log, const fg_problem *full, const fg_plan *plan) {
   snprintf(line, sizeof line,
            "finegemm: plan: %s, groups %" PRId64 ", m %" PRId64 ", n %" PRId64 ", k %" PRId64 ": %s, tiles of %d x %d, %" PRId64
            " in all; %d blocks of %d threads, clusters of %d, split_k %d\n",
-           kinds[full->kind], full->groups, full->m, full->n, full->k, fg_kernel_name((int)plan->level), plan->block_m,
-           plan->block_n, plan->tiles, plan->blocks, plan->threads, plan->cluster, plan->split_k);
+           kinds[full->kind], full->groups, full->m, full->n, full->k, fg_kernel_name((int)plan->level, (int)plan->order),
+           plan->block_m, plan->block_n, plan->tiles, plan->blocks, plan->threads, plan->cluster, plan->split_k);
   append(log, line);
 }
 
@@ -40,8 +40,8 @@ void fg_log_kernel(int log, const char *arch, const struct fg_kernel_id *id, int
   if (log < 0) return;
   char defines[200];
   fg_kernel_describe(id, defines, sizeof defines);
-  snprintf(line, sizeof line, "finegemm: kernel: %s for %s, %s: loaded in %" PRId64 " us\n", fg_kernel_source(id->level), arch,
-           defines, took_us);
+  snprintf(line, sizeof line, "finegemm: kernel: %s for %s, %s: loaded in %" PRId64 " us\n",
+           fg_kernel_source(id->level, id->order), arch, defines, took_us);
   append(log, line);
 }
 

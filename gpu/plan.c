@@ -24,20 +24,30 @@ const fg_gpu *fg_known_gpus(int *count) {
   return known;
 }
 
+static int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
+
+int fg_plan_shares_a(const fg_plan *plan) {
+  return plan->order == FG_A_BY_B && plan->block_m >= plan->block_n ? plan->cluster : 1;
+}
+
+int fg_plan_shares_b(const fg_plan *plan) {
+  return plan->level == FG_CLUSTER || (plan->order == FG_A_BY_B && plan->block_m < plan->block_n) ? plan->cluster : 1;
+}
+
 static int64_t tiles_of(const fg_plan *plan, const fg_problem *full) {
   int64_t matrices = full->kind == FG_GROUPED_ROWS ? 1 : full->groups;
-  int64_t rows = (full->m + plan->block_m - 1) / plan->block_m;
-  if (plan->level == FG_CLUSTER)
-    rows = (rows + plan->cluster - 1) / plan->cluster * plan->cluster; /* its blocks' lie below each other */
-  int64_t cols = (full->n + plan->block_n - 1) / plan->block_n, tiles;
+  int64_t rows = round_up(full->m, plan->block_m) / plan->block_m, cols = round_up(full->n, plan->block_n) / plan->block_n, tiles;
+  rows = round_up(rows, fg_plan_shares_b(plan));
+  cols = round_up(cols, fg_plan_shares_a(plan));
   if (__builtin_mul_overflow(rows, cols, &tiles) || __builtin_mul_overflow(tiles, matrices, &tiles)) return INT64_MAX;
   return tiles;
 }
 
-/* What a level's kernel admits, and takes where nothing is wished. */
+/* What a kernel admits, and takes where nothing is wished. */
 struct limits {
   fg_level level;
-  const char *source, *name;
+  fg_order order;
+  const char *source, *kernel;
   int step_m, most_m, step_n, most_n; /* of a tile, whose sides are multiples of the steps */
   int block_m, block_n, stages;       /* where nothing is wished; stages 0: the kernel has no ring */
   int most_stages, most_cluster;
@@ -46,27 +56,53 @@ struct limits {
 };
 
 static const struct limits all_limits[] = {
-    {FG_NAIVE, "lessons/04_naive.cu", "naive", 1, 1024, 1, 1024, 16, 16, 0, 0, MOST_OF_A_CLUSTER, true, false},
-    {FG_SHARED, "lessons/05_shared.cu", "shared", 16, 64, 16, 64, 64, 64, 0, 0, MOST_OF_A_CLUSTER, true, false},
-    {FG_WGMMA, "lessons/06_wgmma.cu", "wgmma", 64, 128, 8, 128, 128, 128, 0, 0, 1, false, false},
-    {FG_TMA, "lessons/07_tma.cu", "tma", 64, 128, 8, 128, 64, 128, 0, 0, 1, false, false},
-    {FG_PIPELINE, "lessons/08_pipeline.cu", "pipeline", 64, 128, 8, 128, 128, 128, 4, 8, 1, false, false},
-    {FG_PERSISTENT, "lessons/09_persistent.cu", "persistent", 64, 128, 8, 128, 128, 128, 4, 8, 1, true, true},
-    {FG_CLUSTER, "lessons/10_cluster.cu", "cluster", 64, 128, 64, 128, 128, 128, 4, 8, 4, true, true},
+    {FG_NAIVE, 0, "lessons/04_naive.cu", "naive", 1, 1024, 1, 1024, 16, 16, 0, 0, MOST_OF_A_CLUSTER, true, false},
+    {FG_SHARED, 0, "lessons/05_shared.cu", "shared", 16, 64, 16, 64, 64, 64, 0, 0, MOST_OF_A_CLUSTER, true, false},
+    {FG_WGMMA, 0, "lessons/06_wgmma.cu", "wgmma", 64, 128, 8, 128, 128, 128, 0, 0, 1, false, false},
+    {FG_TMA, 0, "lessons/07_tma.cu", "tma", 64, 128, 8, 128, 64, 128, 0, 0, 1, false, false},
+    {FG_PIPELINE, 0, "lessons/08_pipeline.cu", "pipeline", 64, 128, 8, 128, 128, 128, 4, 8, 1, false, false},
+    {FG_PERSISTENT, 0, "lessons/09_persistent.cu", "persistent", 64, 128, 8, 128, 128, 128, 4, 8, 1, true, true},
+    {FG_CLUSTER, 0, "lessons/10_cluster.cu", "cluster", 64, 128, 64, 128, 128, 128, 4, 8, 4, true, true},
+    {FG_FULL, FG_A_BY_B, "gpu/kernels/full.cu", "full", 64, 256, 16, 192, 256, 128, 8, 8, 2, true, true},
+    {FG_FULL, FG_B_BY_A, "gpu/kernels/swapped.cu", "swapped", 8, 128, 64, 256, 64, 128, 24, 24, MOST_OF_A_CLUSTER, true, true},
 };
 
-static const struct limits *limits_of(int level) {
+/* A level of more than one kernel wants an order. */
+static const struct limits *limits_of(int level, int order) {
   for (size_t i = 0; i < sizeof all_limits / sizeof *all_limits; i++)
-    if ((int)all_limits[i].level == level) return &all_limits[i];
+    if ((int)all_limits[i].level == level && (int)all_limits[i].order == order) return &all_limits[i];
   return NULL;
 }
+
+static const char *level_name(const struct limits *limits) { return limits->level == FG_FULL ? "full" : limits->kernel; }
 
 static bool has_tensor_cores(fg_level level) { return level >= FG_WGMMA; }
 
 static int larger(int x, int y) { return x > y ? x : y; }
 
+static bool is_scaled_by_rows(const fg_operand *b) { return b->scaling == FG_1X128; }
+
+enum { WARPGROUP = 128, WARP = 32, WARPGROUP_ROWS = 64 };
+
+/* Warpgroups that multiply: of a tile with 256 rows, each has 64 twice. */
+static int consumers_of(const fg_plan *plan) {
+  if (plan->order == FG_B_BY_A) return plan->block_n / WARPGROUP_ROWS;
+  return plan->block_m / WARPGROUP_ROWS / (plan->order == FG_A_BY_B && plan->block_m == 256 ? 2 : 1);
+}
+
+/* Of a block of FG_FULL, as its kernel's struct. */
+static int full_bytes_of(const fg_plan *plan, const fg_problem *full) {
+  enum { BLOCK_K = 128, BARRIER_BYTES = 8, TURNED_BYTES = 4 * 2048, SUMS_BYTES = WARPGROUP_ROWS * 4 };
+  int m = plan->block_m, n = plan->block_n, scales = (int)round_up(m, WARP);
+  if (is_scaled_by_rows(&full->b)) scales += (int)round_up(n, WARP);
+  int ring = plan->stages * ((m + n) * BLOCK_K + scales * (int)sizeof(float) + 2 * BARRIER_BYTES);
+  if (plan->order == FG_A_BY_B) return ring + consumers_of(plan) * TURNED_BYTES + BARRIER_BYTES;
+  int piece = (m + plan->cluster - 1) / plan->cluster, received = plan->cluster > 1 ? (plan->cluster - 1) * piece : 1;
+  return ring + consumers_of(plan) * ((m + received) * SUMS_BYTES + 2 * BARRIER_BYTES) + BARRIER_BYTES;
+}
+
 /* As much as the kernel's struct or union `shared` has, which the kernel itself asserts, in whole KiB. */
-static int shared_bytes_of(const fg_plan *plan) {
+static int shared_bytes_of(const fg_plan *plan, const fg_problem *full) {
   enum { SLICE = 36, GAP = 8, BLOCK_K = 128, BARRIERS_BYTES = 2 * 8, KIB = 1024 };
   int m = plan->block_m, n = plan->block_n, bytes = 0;
   int tiles = (m + n) * BLOCK_K, others = m * (int)sizeof(float) + BARRIERS_BYTES; /* of a stage: A and B; scales and barriers */
@@ -77,6 +113,7 @@ static int shared_bytes_of(const fg_plan *plan) {
   if (plan->level == FG_PIPELINE) bytes = larger(plan->stages * tiles, apart) + plan->stages * others;
   if (plan->level == FG_PERSISTENT) bytes = plan->stages * (tiles + others) + apart;
   if (plan->level == FG_CLUSTER) bytes = plan->stages * (tiles + others) + sums;
+  if (plan->level == FG_FULL) bytes = full_bytes_of(plan, full);
   return (bytes + KIB - 1) / KIB * KIB;
 }
 
@@ -87,18 +124,22 @@ static fg_status check_served(const fg_gpu *gpu, const struct limits *limits, co
   enum {
     MOST = INT_MAX - 1023
   }; /* where a tile ends that begins within a matrix, or a cluster's last one, 31 bits still hold it */
-  const char *name = limits->name;
-  bool is_a = full->a.scaling != FG_1X128;
+  const char *name = level_name(limits);
+  bool is_a = full->a.scaling != FG_1X128, is_full = limits->level == FG_FULL;
   if (!has_tensor_cores(limits->level)) return FG_OK;
   if (strncmp(gpu->arch, "sm_90a", sizeof gpu->arch) != 0)
     return fg_fail(FG_UNSUPPORTED, "level is %s, which needs a Hopper GPU (sm_90a); gpu is %.63s (%.15s)", name, gpu->name,
                    gpu->arch);
   if (full->kind != FG_DENSE)
     return fg_fail(FG_UNSUPPORTED, "kind is %d; level %s multiplies dense problems, kind %d", (int)full->kind, name, FG_DENSE);
-  if (is_a || full->b.scaling != FG_128X128)
-    return fg_fail(FG_UNSUPPORTED, "%s.scaling is %d; level %s takes scales 1x128 of a and 128x128 of b, %d and %d",
-                   is_a ? "a" : "b", (int)(is_a ? full->a.scaling : full->b.scaling), name, FG_1X128, FG_128X128);
-  if (full->k % 16 != 0) return fg_fail(FG_UNSUPPORTED, "k is %" PRId64 "; level %s takes multiples of 16", full->k, name);
+  if (is_a || (full->b.scaling != FG_128X128 && !(is_full && is_scaled_by_rows(&full->b))))
+    return fg_fail(FG_UNSUPPORTED, "%s.scaling is %d; level %s takes scales 1x128 of a, %d, and 128x128%s of b, %d%s",
+                   is_a ? "a" : "b", (int)(is_a ? full->a.scaling : full->b.scaling), name, FG_1X128, is_full ? " or 1x128" : "",
+                   FG_128X128, is_full ? " or 1" : "");
+  if (full->split_k > MOST_OF_A_CLUSTER)
+    return fg_fail(FG_UNSUPPORTED, "split_k is %d; level full sums K in at most %d ranges", full->split_k, MOST_OF_A_CLUSTER);
+  if (full->k % 16 != 0 && !is_full)
+    return fg_fail(FG_UNSUPPORTED, "k is %" PRId64 "; level %s takes multiples of 16", full->k, name);
   if (full->m > MOST || full->n > MOST || full->k > MOST)
     return fg_fail(FG_UNSUPPORTED, "m is %" PRId64 ", n %" PRId64 " and k %" PRId64 "; level %s takes at most %d of each",
                    full->m, full->n, full->k, name, MOST);
@@ -107,12 +148,33 @@ static fg_status check_served(const fg_gpu *gpu, const struct limits *limits, co
   return FG_OK;
 }
 
-static fg_status check_cluster(const fg_gpu *gpu, const struct limits *limits, int cluster) {
+static fg_status check_cluster(const fg_gpu *gpu, const struct limits *limits, const fg_plan *plan) {
+  int cluster = plan->cluster;
   if (cluster < 1 || cluster > MOST_OF_A_CLUSTER || (cluster > 1 && strncmp(gpu->arch, "sm_90", 5) != 0))
     return fg_fail(FG_BAD_PLAN, "plan.cluster is %d; it must be 1, or up to %d on sm_90a", cluster, MOST_OF_A_CLUSTER);
-  if (cluster > limits->most_cluster || (has_tensor_cores(limits->level) && cluster == 3))
-    return fg_fail(FG_BAD_PLAN, "plan.cluster is %d; level %s takes %s", cluster, limits->name,
-                   limits->most_cluster == 1 ? "1" : "1, 2 or 4");
+  if (cluster > limits->most_cluster || (limits->level == FG_CLUSTER && cluster == 3))
+    return fg_fail(FG_BAD_PLAN, "plan.cluster is %d; level %s takes %s", cluster, level_name(limits),
+                   limits->most_cluster == 1   ? "1"
+                   : limits->most_cluster == 2 ? "1 or 2 in this order"
+                                               : "1, 2 or 4");
+  return FG_OK;
+}
+
+/* Ranges of K: of FG_FULL with its operands swapped, one for each block of a cluster. */
+static fg_status check_split(const fg_plan *plan, const fg_problem *full) {
+  if (plan->level != FG_FULL && plan->split_k != 1)
+    return fg_fail(FG_BAD_PLAN, "plan.split_k is %d; this level sums K in one range", plan->split_k);
+  if (plan->level != FG_FULL) return FG_OK;
+  bool is_fixed = full->split_k > 0 || full->flags & FG_NO_SPLIT_K;
+  int fixed = full->split_k > 0 ? full->split_k : 1;
+  if (is_fixed && plan->split_k != fixed)
+    return fg_fail(FG_BAD_PLAN, "plan.split_k is %d, but the problem's split_k and flags want %d", plan->split_k, fixed);
+  if (plan->order == FG_A_BY_B && plan->split_k != 1)
+    return fg_fail(FG_BAD_PLAN, "plan.split_k is %d; plan.order %d sums K in one range", plan->split_k, FG_A_BY_B);
+  if (plan->order == FG_B_BY_A && plan->split_k != plan->cluster)
+    return fg_fail(FG_BAD_PLAN,
+                   "plan.cluster is %d and plan.split_k %d; plan.order %d has a range of K for each block of a cluster",
+                   plan->cluster, plan->split_k, FG_B_BY_A);
   return FG_OK;
 }
 
@@ -130,25 +192,30 @@ static fg_status check(const fg_gpu *gpu, const struct limits *limits, const fg_
     return fg_fail(FG_BAD_PLAN,
                    "plan.block_m * plan.block_n is %d; level naive has a thread for each: a multiple of 32 from 32 to 1024",
                    plan->block_m * plan->block_n);
-  if (has_tensor_cores(plan->level) && 128 % plan->block_n != 0)
+  if (has_tensor_cores(plan->level) && plan->level != FG_FULL && 128 % plan->block_n != 0)
     return fg_fail(FG_BAD_PLAN, "plan.block_n is %d; it must divide 128: level %s has one scale of b for a tile", plan->block_n,
-                   limits->name);
+                   level_name(limits));
+  if (plan->order == FG_A_BY_B && (plan->block_m == 192 || (plan->block_m == 256 && plan->block_n > 128)))
+    return fg_fail(FG_BAD_PLAN,
+                   "plan.block_m is %d, plan.block_n %d; level full's tiles are 64, 128 or 256 high, 256 with at most 128",
+                   plan->block_m, plan->block_n);
   if (plan->stages < (limits->stages ? 2 : 0) || plan->stages > limits->most_stages)
-    return fg_fail(FG_BAD_PLAN, "plan.stages is %d; level %s takes %s%d", plan->stages, limits->name,
+    return fg_fail(FG_BAD_PLAN, "plan.stages is %d; level %s takes %s%d", plan->stages, level_name(limits),
                    limits->stages ? "from 2 to " : "", limits->most_stages);
-  if (plan->split_k != 1) return fg_fail(FG_BAD_PLAN, "plan.split_k is %d; this level sums K in one range", plan->split_k);
   if (plan->blocks < 0) return fg_fail(FG_BAD_PLAN, "plan.blocks is %d; it must be 0 (as many as tiles) or more", plan->blocks);
   if (full->sm_limit > 0 && plan->blocks > full->sm_limit)
     return fg_fail(FG_BAD_PLAN, "plan.blocks is %d, more than sm_limit = %d", plan->blocks, full->sm_limit);
-  return check_cluster(gpu, limits, plan->cluster);
+  fg_status status = check_cluster(gpu, limits, plan);
+  return status == FG_OK ? check_split(plan, full) : status;
 }
 
-/* Threads of a block: of the last three levels, a warpgroup that fetches and one for each 64 rows. */
+/* Threads of a block: where there is a ring, a warpgroup fetches, or two warps. */
 static int threads_of(const fg_plan *plan) {
-  enum { WARPGROUP = 128, SHARED = 256 };
+  enum { SHARED = 256 };
   if (plan->level == FG_NAIVE) return plan->block_m * plan->block_n;
   if (plan->level == FG_SHARED) return SHARED;
-  return (plan->block_m / 64 + (plan->level >= FG_PIPELINE)) * WARPGROUP;
+  if (plan->order == FG_B_BY_A) return consumers_of(plan) * WARPGROUP + 2 * WARP;
+  return (consumers_of(plan) + (plan->level >= FG_PIPELINE)) * WARPGROUP;
 }
 
 /* What follows from the rest, against what the GPU has and what was wished. */
@@ -161,7 +228,7 @@ static fg_status check_derived(const fg_gpu *gpu, const struct limits *limits, c
                    plan->stages, plan->block_m, plan->block_n, plan->shared_bytes, gpu->shared_bytes);
   if (!limits->loops && plan->blocks != 0 && plan->blocks != plan->tiles)
     return fg_fail(FG_BAD_PLAN, "plan.blocks is %d; level %s has a block for each tile, so it must be 0 or %" PRId64,
-                   plan->blocks, limits->name, plan->tiles);
+                   plan->blocks, level_name(limits), plan->tiles);
   if (wish->threads && wish->threads != plan->threads)
     return fg_fail(FG_BAD_PLAN, "plan.threads is %d; with these tiles it must be 0 or %d", wish->threads, plan->threads);
   if (wish->shared_bytes && wish->shared_bytes != plan->shared_bytes)
@@ -178,11 +245,21 @@ static int most_blocks(const fg_gpu *gpu, const struct limits *limits, const fg_
   return full->sm_limit < gpu->sms ? full->sm_limit : gpu->sms;
 }
 
+/* Clusters that run at once on `most` multiprocessors. They lie in parts of the chip that are no multiple of most sizes: on an H100, which
+ * has 132, so many of each were counted. */
+static int clusters_at_once(int most, int cluster) {
+  static const int on_an_h100[MOST_OF_A_CLUSTER] = {132, 66, 39, 30, 22, 17, 15, 15};
+  int clusters = most / cluster;
+  int64_t fit = (int64_t)most * on_an_h100[cluster - 1] / on_an_h100[0];
+  return fit < 1 || clusters < fit ? clusters : (int)fit;
+}
+
 /* Whole clusters, of which some blocks may find no tile. */
 static fg_status choose_blocks(fg_plan *plan, int most) {
   if (plan->blocks == 0) {
-    int64_t blocks = plan->tiles < most ? plan->tiles : most, clusters = (blocks + plan->cluster - 1) / plan->cluster;
-    if (clusters * plan->cluster > most) clusters--;
+    int64_t clusters = plan->order == FG_B_BY_A ? plan->tiles : round_up(plan->tiles, plan->cluster) / plan->cluster;
+    int at_once = plan->level == FG_FULL ? clusters_at_once(most, plan->cluster) : most / plan->cluster;
+    if (clusters > at_once) clusters = at_once;
     if (clusters == 0 && plan->tiles > 0)
       return fg_fail(FG_BAD_PLAN, "plan.cluster is %d, more than the %d multiprocessors that it may use", plan->cluster, most);
     plan->blocks = (int)(clusters * plan->cluster);
@@ -198,25 +275,73 @@ static int own_cluster(const fg_plan *plan, const fg_problem *full, int most) {
   return plan->level == FG_CLUSTER && full->m > plan->block_m && most > 1 && plan->blocks % 2 == 0 ? 2 : 1;
 }
 
+/* Of FG_FULL, what was not wished: few rows are multiplied with swapped operands, K in as many ranges as there are multiprocessors for. */
+static void choose_full(const fg_gpu *gpu, const fg_problem *full, int most, fg_plan *plan) {
+  bool is_fixed = full->split_k > 0 || full->flags & FG_NO_SPLIT_K;
+  int fixed = full->split_k > 0 ? full->split_k : 1;
+  if (!plan->split_k && is_fixed) plan->split_k = fixed;
+  if (!plan->order)
+    plan->order = plan->split_k > 1 || (full->m <= 128 && plan->block_m % 64 != 0) || full->m <= 128 ? FG_B_BY_A : FG_A_BY_B;
+  const struct limits *limits = limits_of(FG_FULL, (int)plan->order);
+  if (!limits) return;
+  bool is_swapped = plan->order == FG_B_BY_A;
+  if (!plan->block_m)
+    plan->block_m = !is_swapped     ? full->m > 128 && plan->block_n <= 128 ? 256 : 128
+                    : full->m <= 8  ? 8
+                    : full->m <= 16 ? 16
+                    : full->m <= 32 ? 32
+                    : full->m <= 64 ? 64
+                                    : 128;
+  if (!plan->block_n) plan->block_n = 128;
+  if (is_swapped && !plan->cluster) plan->cluster = plan->split_k;
+  if (is_swapped && !plan->cluster) {
+    int64_t tiles = tiles_of(plan, full);
+    for (plan->cluster = 1; plan->cluster < 4 && tiles <= clusters_at_once(most, plan->cluster + 1);) plan->cluster++;
+  }
+  if (!plan->cluster) plan->cluster = most > 1 && plan->blocks % 2 == 0 ? 2 : 1;
+  if (!plan->split_k) plan->split_k = is_swapped ? plan->cluster : 1;
+  if (plan->stages || plan->cluster < 1 || plan->cluster > MOST_OF_A_CLUSTER) return;
+  for (plan->stages = limits->stages; plan->stages > 2 && shared_bytes_of(plan, full) > gpu->shared_bytes;) plan->stages--;
+}
+
+static fg_status check_order(const fg_plan *plan) {
+  if (plan->level == FG_FULL && (plan->order < FG_DEFAULT_ORDER || plan->order > FG_B_BY_A))
+    return fg_fail(FG_BAD_PLAN, "plan.order is %d; it must be from %d to %d", (int)plan->order, FG_DEFAULT_ORDER, FG_B_BY_A);
+  if (plan->level != FG_FULL && plan->order != FG_DEFAULT_ORDER)
+    return fg_fail(FG_BAD_PLAN, "plan.order is %d; only level full has an order", (int)plan->order);
+  return FG_OK;
+}
+
 fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan) {
-  const struct limits *limits = limits_of((int)full->level);
   const fg_plan none = {0}, *wish = full->plan ? full->plan : &none;
-  bool is_low = has_tensor_cores(full->level) && full->m <= 64; /* one warpgroup has all rows */
-  int most = most_blocks(gpu, limits, full);
   fg_plan made = {.level = wish->level ? wish->level : full->level,
-                  .block_m = wish->block_m ? wish->block_m
-                             : is_low      ? 64
-                                           : limits->block_m,
-                  .block_n = wish->block_n ? wish->block_n : limits->block_n,
-                  .stages = wish->stages ? wish->stages : limits->stages,
-                  .split_k = wish->split_k ? wish->split_k : full->split_k,
+                  .order = wish->order,
+                  .block_m = wish->block_m,
+                  .block_n = wish->block_n,
+                  .stages = wish->stages,
+                  .split_k = wish->split_k,
+                  .cluster = wish->cluster,
                   .blocks = wish->blocks};
-  made.cluster = wish->cluster ? wish->cluster : own_cluster(&made, full, most);
+  const struct limits *limits = limits_of((int)full->level, full->level == FG_FULL ? FG_A_BY_B : 0);
+  int most = most_blocks(gpu, limits, full);
   fg_status status = check_served(gpu, limits, full);
-  if (status == FG_OK) status = check(gpu, limits, &made, full);
+  if (status == FG_OK) status = check_order(&made);
+  if (status != FG_OK) return status;
+  if (full->level == FG_FULL) {
+    choose_full(gpu, full, most, &made);
+    limits = limits_of(FG_FULL, (int)made.order);
+  } else {
+    bool is_low = has_tensor_cores(full->level) && full->m <= 64; /* one warpgroup has all rows */
+    if (!made.block_m) made.block_m = is_low ? 64 : limits->block_m;
+    if (!made.block_n) made.block_n = limits->block_n;
+    if (!made.stages) made.stages = limits->stages;
+    if (!made.split_k) made.split_k = full->split_k;
+    if (!made.cluster) made.cluster = own_cluster(&made, full, most);
+  }
+  status = check(gpu, limits, &made, full);
   if (status != FG_OK) return status;
   made.threads = threads_of(&made);
-  made.shared_bytes = shared_bytes_of(&made);
+  made.shared_bytes = shared_bytes_of(&made, full);
   made.tiles = tiles_of(&made, full);
   status = check_derived(gpu, limits, &made, wish);
   if (status == FG_OK) status = choose_blocks(&made, most);
@@ -224,26 +349,47 @@ fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan)
   return status;
 }
 
-struct fg_kernel_id fg_kernel_id_of(const fg_plan *plan, const fg_problem *full) {
-  return (struct fg_kernel_id){.level = (int)plan->level,
-                               .block_m = plan->block_m,
-                               .block_n = plan->block_n,
-                               .a_is_e5m2 = full->a.type == FG_E5M2,
-                               .b_is_e5m2 = full->b.type == FG_E5M2,
-                               .kind = full->kind == FG_BATCHED ? FG_DENSE : (int)full->kind,
-                               .shared_bytes = plan->shared_bytes,
-                               .stages = plan->stages,
-                               .cluster = plan->level >= FG_PERSISTENT ? plan->cluster : 0};
+static bool is_aligned(const void *data, int64_t ld_bytes) { return (uintptr_t)data % 16 == 0 && ld_bytes % 16 == 0; }
+
+/* Whether the copy engine can fetch an operand's scales, which are one for each row. */
+static bool has_copied_scales(const fg_operand *operand) {
+  return operand->scale_layout == FG_ROWS_CONTIGUOUS && is_aligned(operand->scale, operand->scale_ld * (int64_t)sizeof(float));
 }
 
-const char *fg_kernel_source(int level) {
-  const struct limits *limits = limits_of(level);
+/* D's type, where the kernel rounds to it before it stores pieces of 16 bytes; 0 where it may be anything, and something may be added. */
+static int stored_type(const fg_problem *full) {
+  int bytes = full->d.type == FG_FP32 ? 4 : 2;
+  bool is_plain =
+      !full->c.data && !full->bias.data && full->n % (16 / bytes) == 0 && is_aligned(full->d.data, full->d.ld * bytes);
+  return is_plain ? (int)full->d.type : 0;
+}
+
+struct fg_kernel_id fg_kernel_id_of(const fg_plan *plan, const fg_problem *full) {
+  struct fg_kernel_id id = {.level = (int)plan->level,
+                            .order = (int)plan->order,
+                            .block_m = plan->block_m,
+                            .block_n = plan->block_n,
+                            .a_is_e5m2 = full->a.type == FG_E5M2,
+                            .b_is_e5m2 = full->b.type == FG_E5M2,
+                            .kind = full->kind == FG_BATCHED ? FG_DENSE : (int)full->kind,
+                            .shared_bytes = plan->shared_bytes,
+                            .stages = plan->stages,
+                            .cluster = plan->level >= FG_PERSISTENT ? plan->cluster : 0};
+  if (plan->level != FG_FULL) return id;
+  id.b_is_1x128 = is_scaled_by_rows(&full->b);
+  id.scales_by_tma = has_copied_scales(&full->a) && (!id.b_is_1x128 || has_copied_scales(&full->b));
+  if (plan->order == FG_A_BY_B) id.d_type = stored_type(full);
+  return id;
+}
+
+const char *fg_kernel_source(int level, int order) {
+  const struct limits *limits = limits_of(level, order);
   return limits ? limits->source : NULL;
 }
 
-const char *fg_kernel_name(int level) {
-  const struct limits *limits = limits_of(level);
-  return limits ? limits->name : NULL;
+const char *fg_kernel_name(int level, int order) {
+  const struct limits *limits = limits_of(level, order);
+  return limits ? limits->kernel : NULL;
 }
 
 struct fg_kernel_defines fg_kernel_defines_of(const struct fg_kernel_id *id) {
@@ -259,7 +405,10 @@ struct fg_kernel_defines fg_kernel_defines_of(const struct fg_kernel_id *id) {
                                    {"KIND", id->kind, true},
                                    {"SHARED_BYTES", id->shared_bytes, id->shared_bytes > 0},
                                    {"STAGES", id->stages, id->stages > 0},
-                                   {"CLUSTER", id->cluster, id->cluster > 0}};
+                                   {"CLUSTER", id->cluster, id->cluster > 0},
+                                   {"B_1X128", id->b_is_1x128, id->order > 0},
+                                   {"SCALES_BY_TMA", id->scales_by_tma, id->order > 0},
+                                   {"D_TYPE", id->d_type, id->order == FG_A_BY_B}};
   for (int i = 0; i < FG_MOST_KERNEL_DEFINES; i++)
     if (all[i].is_there) snprintf(defines.text[defines.count++], FG_DEFINE_BYTES, "%s=%d", all[i].name, all[i].value);
   return defines;

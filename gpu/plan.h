@@ -7,20 +7,25 @@
 /* fg_plan_make() for a full problem of a GPU level. */
 fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan);
 
+/* How many blocks have each fetched row of A (of B): 1, or those of a cluster, whose tiles then lie beside (below) each other. */
+int fg_plan_shares_a(const fg_plan *plan);
+int fg_plan_shares_b(const fg_plan *plan);
+
 /* What tells kernels apart. All of it is constants of the source. */
 struct fg_kernel_id {
-  int level, block_m, block_n, a_is_e5m2, b_is_e5m2;
-  int kind;                          /* FG_BATCHED counts as FG_DENSE: the same kernel */
-  int shared_bytes, stages, cluster; /* 0 where the level has none, or any would do */
+  int level, order, block_m, block_n, a_is_e5m2, b_is_e5m2;
+  int kind;                              /* FG_BATCHED counts as FG_DENSE: the same kernel */
+  int shared_bytes, stages, cluster;     /* 0 where the level has none, or any would do */
+  int b_is_1x128, scales_by_tma, d_type; /* of FG_FULL; d_type 0: any, and C and bias */
 };
 
 struct fg_kernel_id fg_kernel_id_of(const fg_plan *plan, const fg_problem *full);
 
-/* The level's source and the kernel's name in it. NULL: a level without one. */
-const char *fg_kernel_source(int level);
-const char *fg_kernel_name(int level);
+/* The source of a level in an order, and the kernel's name in it. NULL: a level without one. */
+const char *fg_kernel_source(int level, int order);
+const char *fg_kernel_name(int level, int order);
 
-enum { FG_MOST_KERNEL_DEFINES = 8, FG_DEFINE_BYTES = 32 };
+enum { FG_MOST_KERNEL_DEFINES = 11, FG_DEFINE_BYTES = 32 };
 struct fg_kernel_defines {
   int count;
   char text[FG_MOST_KERNEL_DEFINES][FG_DEFINE_BYTES]; /* "BLOCK_M=64" */

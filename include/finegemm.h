@@ -168,6 +168,10 @@ typedef enum fg_index_type { FG_INT32 = 0, FG_INT64 = 1 } fg_index_type;
  * multiple of 16; A and B begin at multiples of 16 bytes, and so do their rows. From FG_TMA on, A's scales are FG_ROWS_CONTIGUOUS and begin,
  * as each column of them, at multiples of 16 bytes too. FG_CLUSTER adds neither C nor bias, and wants the same of D and its rows, unless
  * these are shorter than 16 bytes. sm_limit is for FG_PERSISTENT and FG_CLUSTER. Anything else is FG_UNSUPPORTED.
+ *
+ * FG_FULL multiplies FG_DENSE problems with FG_1X128 scales of A and FG_128X128 or FG_1X128 of B, in either layout and wherever they begin,
+ * into any D, with C and bias, for m, n and k up to 2^31 - 1024 and split_k up to 8: A and B begin at multiples of 16 bytes, and so do
+ * their rows. It is fastest where scales for each row are FG_ROWS_CONTIGUOUS and they and D begin, and are apart, by multiples of 16 bytes.
  */
 typedef enum fg_level {
   FG_BEST = 0,      /**< the fastest that runs the problem here; on the CPU FG_BLAS, but FG_EXACT with FG_NO_SPLIT_K; in a
@@ -183,7 +187,7 @@ typedef enum fg_level {
   FG_PIPELINE = 9,
   FG_PERSISTENT = 10,
   FG_CLUSTER = 11,
-  FG_FULL = 12 /**< not in this version */
+  FG_FULL = 12 /**< two kernels: for many rows of A, and for few */
 } fg_level;
 
 /** For fg_problem::flags and fg_conversion::flags. */
@@ -212,7 +216,7 @@ typedef struct fg_problem {
   struct CUstream_st *stream; /**< of a CUDA context; NULL: the default stream. NULL in a CPU context */
   int sm_limit;               /**< use at most so many multiprocessors; 0: all. A CPU ignores it */
   int split_k;    /**< K in so many ranges, summed apart and then added in order (docs/numerics.md); at most the blocks
-                                   of K count. 0: as the plan says, 1 in a CPU context. More than 1: FG_HOPPER */
+                                   of K count. 0: as the plan says, 1 in a CPU context. More than 1: FG_HOPPER, FG_FULL */
   unsigned flags; /**< FG_NO_SPLIT_K, FG_DEPENDENT_LAUNCH */
   const struct fg_plan *plan; /**< of a GPU level, for experiments: finegemm_kernels.h. NULL: the library's own */
 } fg_problem;
@@ -263,7 +267,8 @@ FG_API fg_status fg_gemm(fg_context *context, const fg_problem *problem);
 /**
  * Does all that a later fg_gemm() of such a problem would otherwise do the first time: in a CUDA context, loads the kernel, which
  * may compile it; in a CPU context there is nothing. Checks the problem as fg_gemm() does but follows no pointer, so that they may
- * be any that are aligned and apart. After it fg_gemm() can be captured in a CUDA graph.
+ * be any that are aligned and apart (FG_FULL has other kernels for scales and D that are not aligned to 16 bytes, and for C or bias).
+ * After it fg_gemm() can be captured in a CUDA graph.
  * @return as fg_gemm(), without FG_BAD_SCALE, FG_BAD_GROUPS, FG_BAD_MEMORY and FG_NOT_PREPARED.
  */
 FG_API fg_status fg_prepare(fg_context *context, const fg_problem *problem);

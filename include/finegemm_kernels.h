@@ -37,20 +37,29 @@ FG_API fg_status fg_context_gpu(const fg_context *context, fg_gpu *gpu);
  * @name Plans
  * @{ */
 
+/** Whose rows are the tensor core's 64: level FG_FULL has a kernel for each. */
+typedef enum fg_order {
+  FG_DEFAULT_ORDER = 0, /**< of any other level */
+  FG_A_BY_B = 1,        /**< A's, as in the ladder: for many rows */
+  FG_B_BY_A = 2         /**< B's, the operands swapped: for few rows of A */
+} fg_order;
+
 /**
  * How a GPU level goes about a problem. As fg_problem::plan it overrides the library's own plan in whatever is not 0, and is
  * checked: FG_BAD_PLAN.
  */
 typedef struct fg_plan {
   fg_level level;       /**< never FG_BEST in a plan that was made */
+  fg_order order;       /**< of FG_FULL */
   int block_m, block_n; /**< a block of threads has so many rows and columns of D at a time: a tile */
-  int stages;           /**< of the ring that blocks of K go through, 2 to 8; 0: the level has none */
+  int stages;           /**< of the ring that blocks of K go through, 2 to 8, FG_B_BY_A to 24; 0: the level has none */
   int threads;          /**< of a block; follows from the level and the tile, and cannot be overridden */
   int blocks;           /**< of the grid: block i takes tiles i, i + blocks, ... With fg_problem::sm_limit at most that many.
                              FG_WGMMA, FG_TMA, FG_PIPELINE: as many as tiles */
   int cluster;          /**< blocks of a cluster, which divides `blocks`; more than 1: Hopper. FG_WGMMA to FG_PERSISTENT: 1;
-                             FG_CLUSTER: 1, 2 or 4, tiles below each other */
-  int split_k;          /**< ranges of K, as fg_problem::split_k */
+                             FG_CLUSTER: 1, 2 or 4, tiles below each other; FG_A_BY_B: 1 or 2, tiles that share the larger
+                             operand's rows; FG_B_BY_A: 1 to 8, one tile, and a range of K for each block */
+  int split_k;          /**< ranges of K, as fg_problem::split_k; FG_B_BY_A: as many as blocks of a cluster, else 1 */
   int shared_bytes;     /**< of shared memory for a block; follows from the level, the tile and the stages */
   int64_t tiles;        /**< in all, at most 2^31 - 1, those that fill a cluster included; follows from the problem */
 } fg_plan;

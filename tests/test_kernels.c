@@ -68,7 +68,7 @@ static void compile_one(struct job *job) {
   char arch[16];
   name_arch(job->arch, arch);
   struct fg_compilation compilation = {
-      .source = fg_kernel_source(job->id.level), .arch = arch, .defines = texts, .define_count = defines.count};
+      .source = fg_kernel_source(job->id.level, job->id.order), .arch = arch, .defines = texts, .define_count = defines.count};
   void *cubin;
   size_t bytes;
   job->status = fg_compile(&compilation, &cubin, &bytes, &job->log);
@@ -97,8 +97,8 @@ static int number_in(const char *log, const char *words, bool before) {
 static int check_one(const struct job *job) {
   char name[128];
   snprintf(name, sizeof name, "%s %dx%d, %d stages, clusters of %d, for sm_%d, a e%dm%d, b e%dm%d, kind %d",
-           fg_kernel_name(job->id.level), job->id.block_m, job->id.block_n, job->id.stages, job->id.cluster, job->arch,
-           4 + job->id.a_is_e5m2, 3 - job->id.a_is_e5m2, 4 + job->id.b_is_e5m2, 3 - job->id.b_is_e5m2, job->id.kind);
+           fg_kernel_name(job->id.level, job->id.order), job->id.block_m, job->id.block_n, job->id.stages, job->id.cluster,
+           job->arch, 4 + job->id.a_is_e5m2, 3 - job->id.a_is_e5m2, 4 + job->id.b_is_e5m2, 3 - job->id.b_is_e5m2, job->id.kind);
   cr_expect_eq(job->status, FG_OK, "%s: %s", name, job->log);
   if (job->status != FG_OK) return -1;
   cr_assert_not_null(job->log, "%s: there is no log", name);
@@ -127,9 +127,9 @@ static void print_table(const int registers[MOST_JOBS]) {
       if (registers[next] < registers[least]) least = next;
       if (registers[next] > registers[most]) most = next;
     }
-    printf("%-10s sm_%-4d %4d kernels, registers from %3d (%dx%d) to %3d (%dx%d)\n", fg_kernel_name(jobs[first].id.level),
-           jobs[first].arch, next - first, registers[least], jobs[least].id.block_m, jobs[least].id.block_n, registers[most],
-           jobs[most].id.block_m, jobs[most].id.block_n);
+    printf("%-10s sm_%-4d %4d kernels, registers from %3d (%dx%d) to %3d (%dx%d)\n",
+           fg_kernel_name(jobs[first].id.level, jobs[first].id.order), jobs[first].arch, next - first, registers[least],
+           jobs[least].id.block_m, jobs[least].id.block_n, registers[most], jobs[most].id.block_m, jobs[most].id.block_n);
   }
 }
 
@@ -172,7 +172,7 @@ Test(kernels, compile_at_every_plan) {
         add_jobs(&plan, 90, getenv("FG_ALL_PLANS") != NULL);
         taken++;
       }
-    printf("%-10s %d of the %d tile sizes that plans admit\n", fg_kernel_name((int)levels[l]), taken - before, tiles);
+    printf("%-10s %d of the %d tile sizes that plans admit\n", fg_kernel_name((int)levels[l], 0), taken - before, tiles);
   }
   cr_assert_geq(taken, (int)(sizeof some_tiles / sizeof *some_tiles));
   compile_and_check();
@@ -205,7 +205,7 @@ Test(kernels, compile_at_every_plan_of_tensor_cores) {
   for (int r = 0; r < RUNGS; r++) {
     int before = job_count, plans = add_rung(rungs[r], getenv("FG_ALL_PLANS") != NULL);
     cr_assert_geq(job_count - before, rungs[r] == FG_CLUSTER ? 4 : 10);
-    printf("%-10s %d of the %d kernels that plans admit\n", fg_kernel_name((int)rungs[r]), job_count - before, 4 * plans);
+    printf("%-10s %d of the %d kernels that plans admit\n", fg_kernel_name((int)rungs[r], 0), job_count - before, 4 * plans);
   }
   compile_and_check();
 }

@@ -348,8 +348,8 @@ Test(plan, says_what_is_wrong) {
   cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_BAD_SIZE);
   problem.m = 1, problem.level = FG_REFERENCE;
   cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_UNSUPPORTED);
-  problem.level = FG_FULL;
-  cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_UNSUPPORTED);
+  problem.level = (fg_level)(FG_FULL + 1);
+  cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_BAD_ENUM);
   problem.level = FG_NAIVE, problem.split_k = 2;
   cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_UNSUPPORTED);
 }

@@ -4,10 +4,12 @@
  * K is split into ranges, one for each block of a cluster, where D has too few tiles for all multiprocessors. Each block of the cluster
  * then finishes a piece of the tile's rows: the others send it their sums of them, and it adds them in the order of the ranges.
  *
- * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, STAGES, CLUSTER, A_IS_E5M2 and B_IS_E5M2 are 0 or 1. */
+ * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, STAGES, CLUSTER; 0 or 1 are A_IS_E5M2, B_IS_E5M2, B_1X128 (each
+ * row of B has scales of its own, not 128 of them together) and SCALES_BY_TMA (the copy engine brings the scales of rows). */
 #define WGMMA_A_IS_E5M2 B_IS_E5M2
 #define WGMMA_B_IS_E5M2 A_IS_E5M2
-#define WGMMA_N BLOCK_M
+#define PARTS (BLOCK_M * BLOCK_N > 128 * 128 ? 2 : 1) /* of a tile's rows, where registers have no room for all their products */
+#define WGMMA_N (BLOCK_M / PARTS)
 #include "bulk.cuh"
 #include "cluster.cuh"
 #include "dependent.cuh"
@@ -15,28 +17,34 @@
 #include "promote.cuh"
 #include "ring.cuh"
 #include "runs.cuh"
+#include "scales.cuh"
 #include "tma.cuh"
 #include "warp.cuh"
 #include "wgmma_any.cuh"
 
-enum { ROWS = 64, WARPGROUPS = BLOCK_N / ROWS, CONSUMERS = WARPGROUPS * WARPGROUP, WARP = 32, THREADS = CONSUMERS + WARP };
-enum { PIECE = (BLOCK_M + CLUSTER - 1) / CLUSTER };          /* rows of D that a block of the cluster finishes, at most */
-enum { RECEIVED = CLUSTER > 1 ? (CLUSTER - 1) * PIECE : 1 }; /* rows of sums that it is sent */
-enum { SUMS = ROWS + 4, SUMS_BYTES = SUMS * 4 };      /* of a row; the gap puts what a warp writes at once into different banks */
-enum { SCALES = (BLOCK_M + WARP - 1) / WARP * WARP }; /* boxes begin at multiples of 128 bytes */
-enum { STAGE_BYTES = (BLOCK_M + BLOCK_N) * BLOCK_K + BLOCK_M * 4 };
+enum { ROWS = 64, WARPGROUPS = BLOCK_N / ROWS, CONSUMERS = WARPGROUPS * WARPGROUP, WARP = 32, THREADS = CONSUMERS + 2 * WARP };
+enum { STAYING = CONSUMERS + (SCALES_BY_TMA ? 1 : 2) * WARP }; /* the last warp brings scales, or has nothing to do */
+enum { PIECE = (BLOCK_M + CLUSTER - 1) / CLUSTER };            /* rows of D that a block of the cluster finishes, at most */
+enum { RECEIVED = CLUSTER > 1 ? (CLUSTER - 1) * PIECE : 1 };   /* rows of sums that it is sent */
+enum { SUMS_BYTES = ROWS * 4 };                                /* of a row */
+enum { A_SCALES = (BLOCK_M + WARP - 1) / WARP * WARP, B_SCALES = B_1X128 ? BLOCK_N : 0 }; /* boxes begin at 128 bytes */
+enum { STAGE_BYTES = (BLOCK_M + BLOCK_N) * BLOCK_K + (SCALES_BY_TMA ? (BLOCK_M + B_SCALES) * 4 : 0) }; /* by the copy engine */
 enum { INITIALISED = 1 }; /* named barriers: this, then one for each warpgroup */
 
 struct shared {
   unsigned char b[STAGES][BLOCK_N][BLOCK_K], a[STAGES][BLOCK_M][BLOCK_K]; /* swizzled */
-  float a_scale[STAGES][SCALES];
-  float sums[WARPGROUPS][BLOCK_M][SUMS];       /* of this block's range: rows of D, that is, transposed */
-  float received[WARPGROUPS][RECEIVED][SUMS];  /* the other blocks' sums of this one's piece, PIECE rows each */
+  float scale[STAGES][A_SCALES + B_SCALES];                               /* of the rows of A, then of those of B */
+  float sums[WARPGROUPS][BLOCK_M][ROWS];       /* of this block's range: rows of D, that is, transposed */
+  float received[WARPGROUPS][RECEIVED][ROWS];  /* the other blocks' sums of this one's piece, PIECE rows each */
   struct mbarrier full[STAGES], empty[STAGES]; /* of the ring */
   struct mbarrier landed[WARPGROUPS];          /* all that is sent to this block */
   struct mbarrier taken[WARPGROUPS]; /* all have added: this block's sums may be overwritten, and what the others received */
 };
 static_assert(sizeof(struct shared) <= SHARED_BYTES, "as the plan reckons it");
+
+/* Where the sum of column `col` of 64 lies in row `row` of a tile: so that what a warp writes at once goes to different banks, and four
+ * neighbours, from a multiple of 4 on, remain such. */
+__device__ static int swizzled(int row, int col) { return col ^ row / 2 % 4 * 8; }
 
 struct tile {
   int row, col; /* of D, where it begins */
@@ -77,12 +85,26 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
       mbarrier_arrive_expect_tx(full, STAGE_BYTES);
       tma_load_once(shared.b[at.stage], &args.b_map, full, block * BLOCK_K, tile.col, 0);
       tma_load(shared.a[at.stage], &args.a_map, full, block * BLOCK_K, tile.row, 0);
-      tma_load(shared.a_scale[at.stage], &args.a_scale_map, full, tile.row, block, 0);
+      if (SCALES_BY_TMA) tma_load(shared.scale[at.stage], &args.a_scale_map, full, tile.row, block, 0);
+      if (SCALES_BY_TMA && B_1X128) tma_load(shared.scale[at.stage] + A_SCALES, &args.b_scale_map, full, tile.col, block, 0);
+    }
+}
+
+/* By a warp, where the copy engine cannot bring scales. */
+__device__ static void produce_scales(const struct fg_args &args, struct shared &shared, const struct range &range) {
+  struct place at = {0, 0};
+  struct tile tile;
+  for (unsigned number = blockIdx.x / CLUSTER; find_tile(args, number, &tile); number += gridDim.x / CLUSTER)
+    for (int block = range.begin; block < range.end; block++, advance(&at)) {
+      mbarrier_wait(&shared.empty[at.stage], at.parity ^ 1);
+      fetch_scales(shared.scale[at.stage], args.a_scale, BLOCK_M, tile.row, args.m, block);
+      if (B_1X128) fetch_scales(shared.scale[at.stage] + A_SCALES, args.b_scale, BLOCK_N, tile.col, args.n, block);
+      mbarrier_arrive_when_copied(&shared.full[at.stage]);
     }
 }
 
 /* Four products from zero, chained. */
-__device__ static void multiply(float (&dot)[BLOCK_M / 2], unsigned long long a, unsigned long long b) {
+__device__ static void multiply(float (&dot)[WGMMA_N / 2], unsigned long long a, unsigned long long b) {
   wgmma_fence();
   for (int k = 0; k < BLOCK_K; k += 32) wgmma_mma(dot, a + k / 16, b + k / 16, k != 0);
   wgmma_commit();
@@ -91,7 +113,7 @@ __device__ static void multiply(float (&dot)[BLOCK_M / 2], unsigned long long a,
 /* The scales of B's rows from `row` on, 32 blocks from `block` on: one for each thread of the warp. */
 __device__ static float load_b_scales(const struct fg_args &args, int row, int block, int end) {
   block += threadIdx.x % WARP;
-  return row < args.n && block < end ? scale_at(args.b_scale, 0, row, block) : 0;
+  return !B_1X128 && row < args.n && block < end ? scale_at(args.b_scale, 0, row, block) : 0;
 }
 
 /* A range of K, for B's rows from `row` on. sum[4 i + 2 lower + j] is of B's row row_of_thread() + 8 lower, and of A's 8 i + t % 4 * 2 + j. */
@@ -103,18 +125,29 @@ __device__ static void add_range(const struct fg_args &args, struct shared &shar
   for (int block = range.begin; block < range.end; block++, advance(at)) {
     int turn = (block - range.begin) % WARP;
     if (turn == 0) b_scales = next_b_scales, next_b_scales = load_b_scales(args, row, block + WARP, range.end);
-    float b_scale = __shfl_sync(0xFFFFFFFF, b_scales, turn), dot[BLOCK_M / 2], scale[BLOCK_M / 4];
+    float b_scale = B_1X128 ? 0 : __shfl_sync(0xFFFFFFFF, b_scales, turn);
     mbarrier_wait(&shared.full[at->stage], at->parity);
-    multiply(dot, b + at->stage * (sizeof shared.b[0] / 16), a + at->stage * (sizeof shared.a[0] / 16));
-    for (int i = 0; i < BLOCK_M / 4; i += 2) {
-      float2 a_scale = *(const float2 *)&shared.a_scale[at->stage][i * 4 + threadIdx.x % 4 * 2];
-      scale[i] = __fmul_rn(a_scale.x, b_scale), scale[i + 1] = __fmul_rn(a_scale.y, b_scale);
+    for (int part = 0; part < PARTS; part++) {
+      float dot[WGMMA_N / 2], scale[WGMMA_N / 4];
+      multiply(dot, b + at->stage * (sizeof shared.b[0] / 16),
+               a + at->stage * (sizeof shared.a[0] / 16) + part * (WGMMA_N * BLOCK_K / 16));
+      for (int i = 0; i < WGMMA_N / 4; i += 2) {
+        float2 a_scale = *(const float2 *)&shared.scale[at->stage][part * WGMMA_N + i * 4 + threadIdx.x % 4 * 2];
+        scale[i] = B_1X128 ? a_scale.x : __fmul_rn(a_scale.x, b_scale);
+        scale[i + 1] = B_1X128 ? a_scale.y : __fmul_rn(a_scale.y, b_scale);
+      }
+      const float *b_rows = shared.scale[at->stage] + A_SCALES + warpgroup * ROWS + row_of_thread(threadIdx.x % WARPGROUP);
+      float upper = B_1X128 ? b_rows[0] : 1, lower = B_1X128 ? b_rows[8] : 1;
+      wgmma_wait(0);
+      wgmma_hold(dot);
+      __syncwarp();
+      if (part == PARTS - 1 && threadIdx.x % WARP == 0) mbarrier_arrive(&shared.empty[at->stage]);
+      for (int i = 0; i < WGMMA_N / 2; i++) {
+        float factor = scale[i / 4 * 2 + i % 2], &total = sum[part * (WGMMA_N / 2) + i];
+        if (B_1X128) factor = __fmul_rn(factor, i / 2 % 2 ? lower : upper);
+        total = __fmaf_rn(factor, dot[i], total);
+      }
     }
-    wgmma_wait(0);
-    wgmma_hold(dot);
-    __syncwarp();
-    if (threadIdx.x % WARP == 0) mbarrier_arrive(&shared.empty[at->stage]);
-    for (int i = 0; i < BLOCK_M / 2; i++) sum[i] = __fmaf_rn(scale[i / 4 * 2 + i % 2], dot[i], sum[i]);
   }
 }
 
@@ -123,7 +156,7 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
                                int warpgroup) {
   int thread = threadIdx.x % WARPGROUP, barrier = INITIALISED + 1 + warpgroup;
   bool aligned_fours = has_aligned_fours(args);
-  float(*sums)[SUMS] = shared.sums[warpgroup], (*received)[SUMS] = shared.received[warpgroup];
+  float(*sums)[ROWS] = shared.sums[warpgroup], (*received)[ROWS] = shared.received[warpgroup];
   struct mbarrier *landed = &shared.landed[warpgroup], *taken = &shared.taken[warpgroup];
   struct place at = {0, 0};
   struct tile tile;
@@ -136,8 +169,10 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
 
     if (CLUSTER > 1 && number < gridDim.x / CLUSTER) cluster_wait(); /* all blocks have begun */
     mbarrier_wait_cluster(taken, parity ^ 1);
-    for (int i = 0; i < BLOCK_M / 2; i++)
-      sums[i / 4 * 8 + thread % 4 * 2 + i % 2][row_of_thread(thread) + i % 4 / 2 * 8] = sum[i];
+    for (int i = 0; i < BLOCK_M / 2; i++) {
+      int line = i / 4 * 8 + thread % 4 * 2 + i % 2;
+      sums[line][swizzled(line, row_of_thread(thread) + i % 4 / 2 * 8)] = sum[i];
+    }
     if (CLUSTER > 1) fence_proxy_async();
     named_barrier_sync(barrier, WARPGROUP);
     if (CLUSTER > 1) {
@@ -150,12 +185,12 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
     }
     FG_UNROLL(2)
     for (int i = thread; i < (last - first) * ROWS / 4; i += WARPGROUP) {
-      int line = i / (ROWS / 4), col = i % (ROWS / 4) * 4;
+      int line = i / (ROWS / 4), col = i % (ROWS / 4) * 4, lies_at = swizzled(first + line, col);
       float4 total = {};
       for (int part = 0; part < CLUSTER; part++) {
         if (part >= range.ranges) break;
-        float4 next =
-            *(const float4 *)(part == rank ? &sums[first + line][col] : &received[(part - (part > rank)) * PIECE + line][col]);
+        float4 next = *(const float4 *)(part == rank ? &sums[first + line][lies_at]
+                                                     : &received[(part - (part > rank)) * PIECE + line][lies_at]);
         total = part == 0 ? next
                           : make_float4(__fadd_rn(total.x, next.x), __fadd_rn(total.y, next.y), __fadd_rn(total.z, next.z),
                                         __fadd_rn(total.w, next.w));
@@ -172,10 +207,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) swapped(const __grid_co
   FG_SHARED(struct shared, shared);
   int warpgroup = warpgroup_index(), rank = CLUSTER > 1 ? cluster_rank() : 0;
   struct range range = find_range(args, rank);
-  if (warpgroup == WARPGROUPS) { /* the warp that fetches: it waits for none of the others */
+  if (threadIdx.x >= STAYING) return;
+  if (warpgroup == WARPGROUPS && threadIdx.x < CONSUMERS + WARP) { /* the warp that fetches: it waits for none of the others */
     if (elect_one()) {
       for (int stage = 0; stage < STAGES; stage++) {
-        mbarrier_init(&shared.full[stage], 1);
+        mbarrier_init(&shared.full[stage], SCALES_BY_TMA ? 1 : 1 + WARP);
         mbarrier_init(&shared.empty[stage], WARPGROUPS * WARPGROUP / WARP);
       }
       for (int i = 0; i < WARPGROUPS; i++) {
@@ -185,14 +221,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) swapped(const __grid_co
       fence_mbarrier_init();
     }
     __syncwarp();
-    named_barrier_arrive(INITIALISED, THREADS);
+    named_barrier_arrive(INITIALISED, STAYING);
     if (CLUSTER > 1) cluster_arrive_relaxed();
     wait_for_the_launch_before();
     if (elect_one()) produce(args, shared, range);
   } else {
-    named_barrier_sync(INITIALISED, THREADS);
+    named_barrier_sync(INITIALISED, STAYING);
     if (CLUSTER > 1) cluster_arrive_relaxed();
     wait_for_the_launch_before();
-    consume(args, shared, range, rank, warpgroup);
+    if (warpgroup == WARPGROUPS)
+      produce_scales(args, shared, range);
+    else
+      consume(args, shared, range, rank, warpgroup);
   }
 }
