@@ -3,57 +3,22 @@
  *     report ladder GEMM.json... GPU.json...
  *     report plot GEMM.json...|GPU.json...
  *     report tables GEMM.json... QUANTISE.json... GPU.json... GPU_HOST.json... EMULATOR.json...
+ *     report share|roofline|ratio|sweep GPU.json
  *     report naive|shared|wgmma|tma|pipeline|persistent|cluster GPU.json... GPU_HOST.json... GPU_COUNTERS.json...
  *
- * The last are the numbers of those levels' lessons. A file is one machine's. Nothing is measured here, and nothing rounded but for print. */
+ * The last are the numbers of those levels' lessons. The line before is for pictures of the level `full`. A file is one machine's. Nothing is measured here, and nothing rounded but for print. */
+#include "report.h"
 #include "finegemm.h"
 
-#include <jansson.h>
-#include <math.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { LADDER_M = 512, LADDER_N = 2048, LADDER_K = 7168 }; /* the layer that the ladder is measured on: the demo's */
 
-static const char *text(const json_t *object, const char *key) {
-  const char *value = json_string_value(json_object_get(object, key));
-  return value ? value : "?";
-}
-
-static double number(const json_t *object, const char *key) {
-  const json_t *value = json_object_get(object, key);
-  return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
 static bool is_gemm(const json_t *file) { return json_object_get(file, "blas") != NULL; }
-static bool is_gpu(const json_t *file) { return json_object_get(file, "levels") != NULL; }
 static bool is_gpu_host(const json_t *file) { return json_object_get(file, "later_calls") != NULL; }
 
 static bool is_gpu_counters(const json_t *file) { return json_object_get(file, "counters") != NULL; }
 static bool is_emulator(const json_t *file) { return json_object_get(file, "emulated") != NULL; }
-
-static double inside(const json_t *object, const char *key, const char *figure) {
-  return number(json_object_get(object, key), figure);
-}
-
-/* The fastest of that name: of all paths and numbers of threads, or tiles. */
-static const json_t *row_of(const json_t *rows, const char *name) {
-  size_t i;
-  const json_t *row, *best = NULL;
-  json_array_foreach(rows, i, row)
-    if (strcmp(text(row, "name"), name) == 0 && (!best || number(row, "gflops") > number(best, "gflops"))) best = row;
-  return best;
-}
-
-static bool has_level(const json_t *file, const char *name) {
-  size_t i;
-  const json_t *result;
-  json_array_foreach(json_object_get(file, "levels"), i, result)
-    if (row_of(json_object_get(result, "rows"), name)) return true;
-  return false;
-}
 
 /* NULL: not the name of a level that a lesson teaches, or none that multiplies with tensor cores. */
 static const fg_level_info *rung_of(const char *name) {
@@ -67,6 +32,8 @@ static const fg_level_info *rung_of(const char *name) {
 /* --- The ladder. Two tables: levels of GPUs, each by its own on the shapes of a run that has the rungs with tensor cores, and levels of
  * CPUs on one layer. */
 
+static bool is_same_gpu(const json_t *a, const json_t *b) { return strcmp(text(a, "gpu"), text(b, "gpu")) == 0; }
+
 static bool has_rungs(const json_t *file) { return is_gpu(file) && has_level(file, "cluster"); }
 
 /* Of this name, level or peer, at the shape of `result`: from the run itself, or from another of the same GPU. */
@@ -76,7 +43,7 @@ static const json_t *gpu_row(json_t *const *files, int count, const json_t *run,
   for (int f = 0; f < count && !row; f++) {
     size_t i;
     const json_t *other;
-    if (!is_gpu(files[f]) || strcmp(text(files[f], "gpu"), text(run, "gpu")) != 0) continue;
+    if (!is_gpu(files[f]) || !is_same_gpu(files[f], run)) continue;
     json_array_foreach(json_object_get(files[f], "levels"), i, other)
       if (number(other, "m") == number(result, "m") && number(other, "n") == number(result, "n") &&
           number(other, "k") == number(result, "k") && !row)
@@ -150,9 +117,13 @@ static void print_gpu_ladder(json_t *const *files, int count, const json_t *run)
       "\nThe limit: operations at %.1f PFLOPS or bytes at %.1f TB/s, and %.0f us. m x n x k, cold L2, medians of `bench_gpu`, commit %s",
       number(run, "tensor_flops") * 1e-15, number(run, "read_bytes_per_s") * 1e-12, number(run, "launch_us"),
       text(run, "commit"));
-  for (int f = 0; f < count; f++)
-    if (is_gpu(files[f]) && files[f] != run && strcmp(text(files[f], "gpu"), text(run, "gpu")) == 0)
-      printf(", %s", text(files[f], "commit"));
+  for (int f = 0; f < count; f++) {
+    bool is_new = is_gpu(files[f]) && is_same_gpu(files[f], run) && strcmp(text(files[f], "commit"), text(run, "commit")) != 0;
+    for (int before = 0; before < f; before++)
+      is_new = is_new && !(is_gpu(files[before]) && is_same_gpu(files[before], run) &&
+                           strcmp(text(files[before], "commit"), text(files[f], "commit")) == 0);
+    if (is_new) printf(", %s", text(files[f], "commit"));
+  }
   printf(".\n\n");
 }
 
@@ -272,17 +243,6 @@ static void print_quantise(const json_t *file) {
 }
 
 /* --- GPUs */
-
-static void print_gpu_head(const json_t *file) {
-  printf("**%s**, %.0f multiprocessors at up to %.0f MHz", text(file, "gpu"), number(file, "sms"),
-         number(file, "clock_khz") / 1000);
-}
-
-static void print_gpu_tail(const json_t *file) {
-  double driver = number(file, "driver"), nvrtc = number(file, "nvrtc");
-  printf("driver's CUDA %.1f, NVRTC %.1f, finegemm %s, commit %s", driver / 1000, nvrtc / 1000, text(file, "version"),
-         text(file, "commit"));
-}
 
 static void print_gpu_row(const json_t *result, const json_t *row) {
   printf("| %.0f | %.0f | %.0f | %s |", number(result, "m"), number(result, "n"), number(result, "k"), text(row, "name"));
@@ -553,9 +513,11 @@ static void print_emulator(const json_t *file) {
   }
 }
 
-static void print_table(const json_t *file) {
+static void print_table(const json_t *file, const char *path) {
   if (is_gemm(file))
     print_gemm(file);
+  else if (is_full(file) && !has_rungs(file))
+    print_full(file, path);
   else if (is_gpu(file))
     print_gpu(file);
   else if (is_gpu_host(file))
@@ -569,10 +531,11 @@ static void print_table(const json_t *file) {
 }
 
 int main(int argc, char **argv) {
-  enum { MOST_FILES = 16 };
+  enum { MOST_FILES = 64 };
   json_t *files[MOST_FILES];
   int count = argc - 2;
-  if (count < 1 || count > MOST_FILES) return fprintf(stderr, "usage: report ladder|plot|tables|LEVEL RESULT.json...\n"), 2;
+  if (count < 1 || count > MOST_FILES)
+    return fprintf(stderr, "usage: report ladder|plot|tables|share|roofline|ratio|sweep|LEVEL RESULT.json...\n"), 2;
   for (int f = 0; f < count; f++) {
     json_error_t error;
     files[f] = json_load_file(argv[f + 2], 0, &error);
@@ -586,8 +549,8 @@ int main(int argc, char **argv) {
     print_lesson(files, count, argv[1]);
   else if (rung_of(argv[1]))
     print_rung(files, count, rung_of(argv[1]));
-  else
-    for (int f = 0; f < count; f++) print_table(files[f]);
+  else if (!print_full_plot(files[0], argv[1]))
+    for (int f = 0; f < count; f++) print_table(files[f], argv[f + 2]);
   for (int f = 0; f < count; f++) json_decref(files[f]);
   return fflush(stdout) == 0 ? 0 : 1;
 }

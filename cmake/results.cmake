@@ -1,6 +1,7 @@
 # The target `results` writes the tables of README.md and bench/README.md and draws bench/ladder.svg and bench/processors.svg, from bench/results/*.json.
 # Those are what `bench_gemm --json` and its like printed on a machine, with FG_COMMIT in the environment. The same for lessons whose
-# numbers are a GPU's: their pictures are drawn by hand.
+# numbers are a GPU's: their pictures are drawn by hand. Runs of the level `full` are gpu_full_MACHINE.json, many shapes, and
+# gpu_sweep_MACHINE.json, steps in m; bench/full_MACHINE_share.svg and its like, and bench/sweep_MACHINE.svg are their pictures.
 file(GLOB gemm_results CONFIGURE_DEPENDS bench/results/gemm_*.json)
 file(GLOB scaling_results CONFIGURE_DEPENDS bench/results/scaling_*.json) # one level, on every path and over threads
 file(GLOB quantise_results CONFIGURE_DEPENDS bench/results/quantise_*.json)
@@ -8,7 +9,7 @@ file(GLOB emulator_results CONFIGURE_DEPENDS bench/results/emulator_*.json)
 file(GLOB gpu_results CONFIGURE_DEPENDS bench/results/gpu_*.json)
 set(gpu_levels ${gpu_results})
 list(FILTER gpu_levels EXCLUDE REGEX "/gpu_(host|counters)_")
-add_executable(report bench/report.c)
+add_executable(report bench/report.c bench/report_full.c)
 target_link_libraries(report PRIVATE fg_options finegemm_static PkgConfig::JANSSON m)
 find_program(GNUPLOT gnuplot)
 set(page ${PROJECT_SOURCE_DIR}/cmake/page.cmake)
@@ -21,6 +22,20 @@ foreach(kernel ${kernel_lessons})
   list(APPEND lessons COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>\\;${level}\\;${results_in_list}"
               -DPAGE=${PROJECT_SOURCE_DIR}/lessons/${CMAKE_MATCH_1} -DMARKDOWN=1 -P ${page})
 endforeach()
+set(pictures "")
+macro(fg_picture plot file picture)
+  list(APPEND pictures COMMAND report ${plot} ${file} > full_${plot}.dat COMMAND ${GNUPLOT} -e "data='full_${plot}.dat'" -e
+       "picture='${PROJECT_SOURCE_DIR}/bench/${picture}.svg'" ${PROJECT_SOURCE_DIR}/bench/full_${plot}.gp)
+endmacro()
+foreach(file ${gpu_results})
+  if(file MATCHES "/gpu_(full_[^/]*)\\.json$")
+    foreach(plot share roofline ratio)
+      fg_picture(${plot} ${file} ${CMAKE_MATCH_1}_${plot})
+    endforeach()
+  elseif(file MATCHES "/gpu_(sweep_[^/]*)\\.json$")
+    fg_picture(sweep ${file} ${CMAKE_MATCH_1})
+  endif()
+endforeach()
 add_custom_target(
   results
   COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>;ladder;${gemm_results};${gpu_levels}" -DPAGE=${PROJECT_SOURCE_DIR}/README -DMARKDOWN=1 -P
@@ -32,4 +47,5 @@ add_custom_target(
   COMMAND ${GNUPLOT} -e "data='ladder.dat'; picture='${PROJECT_SOURCE_DIR}/bench/ladder.svg'" ${PROJECT_SOURCE_DIR}/bench/ladder.gp
   COMMAND report plot ${gemm_results} > processors.dat
   COMMAND ${GNUPLOT} -e "data='processors.dat'; picture='${PROJECT_SOURCE_DIR}/bench/processors.svg'" ${PROJECT_SOURCE_DIR}/bench/processors.gp
+  ${pictures}
   VERBATIM)
