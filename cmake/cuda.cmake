@@ -27,11 +27,16 @@ else()
   endif()
 endif()
 
+# Plans that were tuned, for whoever plans: they need nothing of CUDA.
+file(GLOB plans CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} gpu/plans/*.txt)
+fg_embed(plans source.h fg_source fg_embedded_plans ${plans})
+
 if(FG_WITH_CUDA)
   message(STATUS "GPU levels: built, with ${FG_cuda_HEADER}/cuda.h (${version})")
 elseif(FG_CUDA STREQUAL "AUTO" OR NOT FG_CUDA)
   message(STATUS "GPU levels: left out, ${why_not}")
-  file(GLOB FG_GPU_SOURCES CONFIGURE_DEPENDS gpu/cache*.c gpu/no_cuda.c gpu/plan.c gpu/probe.c)
+  file(GLOB FG_GPU_SOURCES CONFIGURE_DEPENDS gpu/cache*.c gpu/choose.c gpu/library.c gpu/no_cuda.c gpu/plan.c gpu/probe.c gpu/tuned.c)
+  list(APPEND FG_GPU_SOURCES ${PROJECT_BINARY_DIR}/plans.c)
   return()
 else()
   message(FATAL_ERROR "FG_CUDA is ${FG_CUDA}, but ${why_not}")
@@ -41,4 +46,4 @@ file(GLOB kernels CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} lessons/*.cu 
 fg_embed(kernels source.h fg_source fg_embedded_sources ${kernels})
 file(GLOB FG_GPU_SOURCES CONFIGURE_DEPENDS gpu/*.c)
 list(FILTER FG_GPU_SOURCES EXCLUDE REGEX "/no_cuda\\.c$")
-list(APPEND FG_GPU_SOURCES ${PROJECT_BINARY_DIR}/kernels.c)
+list(APPEND FG_GPU_SOURCES ${PROJECT_BINARY_DIR}/kernels.c ${PROJECT_BINARY_DIR}/plans.c)

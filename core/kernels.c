@@ -21,7 +21,7 @@ static fg_status plan(const fg_gpu *gpu, const fg_problem *problem, fg_problem *
   if (!problem) return fg_fail(FG_NULL_POINTER, "problem is NULL; it must say what is multiplied");
   if (gpu->sms < 1) return fg_fail(FG_BAD_SIZE, "gpu.sms is %d; it must be 1 or more", gpu->sms);
   fg_status status = fg_check_terms(FG_CUDA, problem, full);
-  return status == FG_OK ? fg_plan_full(gpu, full, made) : status;
+  return status == FG_OK ? fg_plan_full(gpu, NULL, full, made) : status;
 }
 
 fg_status fg_plan_make(const fg_gpu *gpu, const fg_problem *problem, fg_plan *made) {

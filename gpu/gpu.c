@@ -7,6 +7,7 @@
 #include "loaded.h"
 #include "log.h"
 #include "tensor_map.h"
+#include "tuned.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -26,7 +27,8 @@ struct fg_gpu_context {
   fg_gpu gpu;
   int ordinal;
   bool is_hopper;
-  int log; /* see log.h */
+  int log;                /* see log.h */
+  struct fg_tuned *tuned; /* the user's own plans; NULL: none */
   CUdevice device;
   CUcontext primary;
   _Atomic(struct ready *) ready; /* entries are added, never removed */
@@ -84,6 +86,7 @@ fg_status fg_gpu_open(int ordinal, struct fg_gpu_context **out) {
     return status;
   }
   context->log = fg_log_open();
+  if (fg_tuned_load_own(&context->tuned) != FG_OK) fg_log_ignored(context->log, fg_message());
   *out = context;
   return FG_OK;
 }
@@ -96,10 +99,13 @@ void fg_gpu_close(struct fg_gpu_context *context) {
   }
   context->driver->cuDevicePrimaryCtxRelease(context->device);
   fg_log_close(context->log);
+  fg_tuned_free(context->tuned);
   free(context);
 }
 
 const fg_gpu *fg_gpu_of(const struct fg_gpu_context *context) { return &context->gpu; }
+
+const struct fg_tuned *fg_gpu_tuned(const struct fg_gpu_context *context) { return context->tuned; }
 
 /* The device's context becomes the thread's, until leave() gives the caller's back. */
 static fg_status enter(const struct fg_gpu_context *context) {
@@ -111,6 +117,11 @@ static fg_status leave(const struct fg_gpu_context *context, fg_status status) {
   CUcontext popped;
   CUresult error = context->driver->cuCtxPopCurrent(&popped);
   return status != FG_OK || error == CUDA_SUCCESS ? status : fg_driver_fail("cuCtxPopCurrent", error);
+}
+
+fg_status fg_gpu_within(struct fg_gpu_context *context, fg_gpu_task *task, void *state) {
+  TRY(enter(context));
+  return leave(context, task(context->driver, state));
 }
 
 /* --- Memory */
@@ -402,7 +413,7 @@ static fg_status check_operands(const fg_problem *full, const fg_plan *plan, con
 }
 
 static fg_status plan_for(const struct fg_gpu_context *context, const fg_problem *full, fg_plan *plan, struct copied *copied) {
-  TRY(fg_plan_full(&context->gpu, full, plan));
+  TRY(fg_plan_full(&context->gpu, context->tuned, full, plan));
   *copied = copied_by(full, plan);
   return check_operands(full, plan, copied);
 }

@@ -4,17 +4,27 @@
 
 #include "finegemm_kernels.h"
 
+struct fg_driver;
 struct fg_gpu_context;
+struct fg_tuned;
 
 /* FG_OK; FG_UNSUPPORTED: no driver, no such device, or a build without CUDA; FG_BAD_SIZE: ordinal; FG_DRIVER_ERROR;
  * FG_OUT_OF_MEMORY. */
 fg_status fg_gpu_open(int ordinal, struct fg_gpu_context **out);
 void fg_gpu_close(struct fg_gpu_context *context);
 const fg_gpu *fg_gpu_of(const struct fg_gpu_context *context);
+const struct fg_tuned *fg_gpu_tuned(const struct fg_gpu_context *context); /* the user's own plans; NULL: none */
 
 /* Plan, look at the pointers, kernel, launch. FG_BAD_MEMORY: a pointer that the device cannot reach. */
 fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full);
 fg_status fg_gpu_prepare(struct fg_gpu_context *context, const fg_problem *full);
+
+/* Microseconds of each of `count` cold calls. */
+fg_status fg_gpu_time_cold(struct fg_gpu_context *context, const fg_problem *full, double *us, int count);
+
+/* What `task` does while the device's context is the thread's. */
+typedef fg_status fg_gpu_task(const struct fg_driver *driver, void *state);
+fg_status fg_gpu_within(struct fg_gpu_context *context, fg_gpu_task *task, void *state);
 
 fg_status fg_gpu_allocate(struct fg_gpu_context *context, size_t bytes, void **out);
 fg_status fg_gpu_free(struct fg_gpu_context *context, void *pointer);

@@ -23,6 +23,13 @@ static void append(int log, const char *line) {
   if (write(log, line, strlen(line)) < 0) return; /* a full disk is no reason to fail */
 }
 
+void fg_log_ignored(int log, const char *why) {
+  char line[400];
+  if (log < 0) return;
+  snprintf(line, sizeof line, "finegemm: plans: ignored: %.350s\n", why);
+  append(log, line);
+}
+
 void fg_log_plan(int log, const fg_problem *full, const fg_plan *plan) {
   static const char *const kinds[] = {"dense", "batched", "grouped rows", "masked", "grouped k"};
   char line[400];

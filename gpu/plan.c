@@ -1,5 +1,6 @@
 #include "plan.h"
 
+#include "choose.h"
 #include "fail.h"
 
 #include <inttypes.h>
@@ -199,6 +200,13 @@ static fg_status check(const fg_gpu *gpu, const struct limits *limits, const fg_
     return fg_fail(FG_BAD_PLAN,
                    "plan.block_m is %d, plan.block_n %d; level full's tiles are 64, 128 or 256 high, 256 with at most 128",
                    plan->block_m, plan->block_n);
+  int products = plan->block_m * plan->block_n; /* with swapped operands a tile of many is multiplied in two halves of its rows */
+  if (plan->order == FG_B_BY_A && (products > 128 * 192 || (products > 128 * 128 && plan->block_m % 16 != 0)))
+    return fg_fail(
+        FG_BAD_PLAN,
+        "plan.block_m is %d, plan.block_n %d; with swapped operands a tile has at most 128 * 192 elements, and if more "
+        "than 128 * 128, a multiple of 16 rows",
+        plan->block_m, plan->block_n);
   if (plan->stages < (limits->stages ? 2 : 0) || plan->stages > limits->most_stages)
     return fg_fail(FG_BAD_PLAN, "plan.stages is %d; level %s takes %s%d", plan->stages, level_name(limits),
                    limits->stages ? "from 2 to " : "", limits->most_stages);
@@ -245,20 +253,11 @@ static int most_blocks(const fg_gpu *gpu, const struct limits *limits, const fg_
   return full->sm_limit < gpu->sms ? full->sm_limit : gpu->sms;
 }
 
-/* Clusters that run at once on `most` multiprocessors. They lie in parts of the chip that are no multiple of most sizes: on an H100, which
- * has 132, so many of each were counted. */
-static int clusters_at_once(int most, int cluster) {
-  static const int on_an_h100[MOST_OF_A_CLUSTER] = {132, 66, 39, 30, 22, 17, 15, 15};
-  int clusters = most / cluster;
-  int64_t fit = (int64_t)most * on_an_h100[cluster - 1] / on_an_h100[0];
-  return fit < 1 || clusters < fit ? clusters : (int)fit;
-}
-
 /* Whole clusters, of which some blocks may find no tile. */
 static fg_status choose_blocks(fg_plan *plan, int most) {
   if (plan->blocks == 0) {
     int64_t clusters = plan->order == FG_B_BY_A ? plan->tiles : round_up(plan->tiles, plan->cluster) / plan->cluster;
-    int at_once = plan->level == FG_FULL ? clusters_at_once(most, plan->cluster) : most / plan->cluster;
+    int at_once = plan->level == FG_FULL ? fg_clusters_at_once(most, plan->cluster) : most / plan->cluster;
     if (clusters > at_once) clusters = at_once;
     if (clusters == 0 && plan->tiles > 0)
       return fg_fail(FG_BAD_PLAN, "plan.cluster is %d, more than the %d multiprocessors that it may use", plan->cluster, most);
@@ -275,32 +274,11 @@ static int own_cluster(const fg_plan *plan, const fg_problem *full, int most) {
   return plan->level == FG_CLUSTER && full->m > plan->block_m && most > 1 && plan->blocks % 2 == 0 ? 2 : 1;
 }
 
-/* Of FG_FULL, what was not wished: few rows are multiplied with swapped operands, K in as many ranges as there are multiprocessors for. */
-static void choose_full(const fg_gpu *gpu, const fg_problem *full, int most, fg_plan *plan) {
-  bool is_fixed = full->split_k > 0 || full->flags & FG_NO_SPLIT_K;
-  int fixed = full->split_k > 0 ? full->split_k : 1;
-  if (!plan->split_k && is_fixed) plan->split_k = fixed;
-  if (!plan->order)
-    plan->order = plan->split_k > 1 || (full->m <= 128 && plan->block_m % 64 != 0) || full->m <= 128 ? FG_B_BY_A : FG_A_BY_B;
+/* Of FG_FULL, what was not wished. */
+static void complete_full(const fg_gpu *gpu, const struct fg_tuned *own, const fg_problem *full, fg_plan *plan) {
+  fg_choose(gpu, full, own, plan);
   const struct limits *limits = limits_of(FG_FULL, (int)plan->order);
-  if (!limits) return;
-  bool is_swapped = plan->order == FG_B_BY_A;
-  if (!plan->block_m)
-    plan->block_m = !is_swapped     ? full->m > 128 && plan->block_n <= 128 ? 256 : 128
-                    : full->m <= 8  ? 8
-                    : full->m <= 16 ? 16
-                    : full->m <= 32 ? 32
-                    : full->m <= 64 ? 64
-                                    : 128;
-  if (!plan->block_n) plan->block_n = 128;
-  if (is_swapped && !plan->cluster) plan->cluster = plan->split_k;
-  if (is_swapped && !plan->cluster) {
-    int64_t tiles = tiles_of(plan, full);
-    for (plan->cluster = 1; plan->cluster < 4 && tiles <= clusters_at_once(most, plan->cluster + 1);) plan->cluster++;
-  }
-  if (!plan->cluster) plan->cluster = most > 1 && plan->blocks % 2 == 0 ? 2 : 1;
-  if (!plan->split_k) plan->split_k = is_swapped ? plan->cluster : 1;
-  if (plan->stages || plan->cluster < 1 || plan->cluster > MOST_OF_A_CLUSTER) return;
+  if (plan->stages || !limits || plan->cluster < 1 || plan->cluster > MOST_OF_A_CLUSTER) return;
   for (plan->stages = limits->stages; plan->stages > 2 && shared_bytes_of(plan, full) > gpu->shared_bytes;) plan->stages--;
 }
 
@@ -312,7 +290,7 @@ static fg_status check_order(const fg_plan *plan) {
   return FG_OK;
 }
 
-fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan) {
+fg_status fg_plan_full(const fg_gpu *gpu, const struct fg_tuned *own, const fg_problem *full, fg_plan *plan) {
   const fg_plan none = {0}, *wish = full->plan ? full->plan : &none;
   fg_plan made = {.level = wish->level ? wish->level : full->level,
                   .order = wish->order,
@@ -328,7 +306,7 @@ fg_status fg_plan_full(const fg_gpu *gpu, const fg_problem *full, fg_plan *plan)
   if (status == FG_OK) status = check_order(&made);
   if (status != FG_OK) return status;
   if (full->level == FG_FULL) {
-    choose_full(gpu, full, most, &made);
+    complete_full(gpu, own, full, &made);
     limits = limits_of(FG_FULL, (int)made.order);
   } else {
     bool is_low = has_tensor_cores(full->level) && full->m <= 64; /* one warpgroup has all rows */

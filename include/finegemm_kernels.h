@@ -73,6 +73,55 @@ typedef struct fg_plan {
  */
 FG_API fg_status fg_plan_make(const fg_gpu *gpu, const fg_problem *problem, fg_plan *plan);
 
+/**
+ * The plan that fg_gemm() takes in this context: fg_plan_make()'s on the context's GPU, but for what the user's own tuned plans say.
+ * @return as fg_plan_make(); FG_NULL_POINTER also: context; FG_UNSUPPORTED also: a CPU context.
+ */
+FG_API fg_status fg_context_plan(const fg_context *context, const fg_problem *problem, fg_plan *plan);
+
+/** @}
+ * @name Tuning
+ *
+ * Where nothing is wished, FG_FULL takes its plan from a table of measured ones, if that has one for the GPU, n, k, scaling of B and
+ * class of m, and else by a model of the machine. Tables that were made with `finegemm tune` lie in the library; the user's own, which
+ * FG_PLANS in the environment names by its absolute path, comes before them. It is read when a CUDA context is made. One that cannot be
+ * read, or is no table, is ignored: FG_LOG and fg_doctor() say why. docs/tuning.md has the format.
+ * @{ */
+
+/** A line of a table. */
+typedef struct fg_tuned_plan {
+  fg_gpu gpu;           /**< with these multiprocessors and such a name: that of the table is part of it */
+  int64_t m, n, k;      /**< m: the largest of its class, all of which the plan is for */
+  fg_scaling b_scaling; /**< FG_128X128 or FG_1X128 */
+  fg_plan plan;         /**< level, order, block_m, block_n, stages, cluster and split_k; the rest is 0 */
+  double us;            /**< what it took where it was measured, cold */
+} fg_tuned_plan;
+
+/**
+ * Reads a table, sorted by n, k, m and scaling. Fills at most `capacity` plans (may be NULL with 0); *count is how many there are.
+ * @return FG_OK; FG_NULL_POINTER: path, count, or plans with a capacity; FG_UNSUPPORTED: it cannot be read or is no table, and
+ *         fg_message() says why; FG_OUT_OF_MEMORY.
+ */
+FG_API fg_status fg_tuned_read(const char *path, fg_tuned_plan *plans, int capacity, int *count);
+
+/** The largest m that has the same plan of FG_FULL as this one, 0 or more, whatever n and k; for 0 that of 1. */
+FG_API int64_t fg_class_of_m(int64_t m);
+
+/**
+ * Plans that are worth a try on a problem: first fg_plan_make()'s, then the others of FG_FULL in the order of their times by the model;
+ * of another level there are no others. Fills at most `capacity` (may be NULL with 0); *count is how many there are.
+ * @return as fg_plan_make(); FG_NULL_POINTER also: count, or plans with a capacity.
+ */
+FG_API fg_status fg_plan_candidates(const fg_gpu *gpu, const fg_problem *problem, fg_plan *plans, int capacity, int *count);
+
+/**
+ * Times `count` calls of fg_gemm(), in microseconds by the device's clock, each alone: before it so much memory is written, in the same
+ * stream, that nothing of the operands is left in the device's caches. Blocks, and takes 512 MiB of the device's memory meanwhile. The
+ * emulator has no such clock: there a call takes 1 us for each of the driver's functions that it calls.
+ * @return as fg_gemm() and fg_prepare(); FG_NULL_POINTER also: us; FG_BAD_SIZE also: a count below 1; FG_UNSUPPORTED also: a CPU context.
+ */
+FG_API fg_status fg_time_cold(fg_context *context, const fg_problem *problem, double *us, int count);
+
 /** @}
  * @name Compiling ahead
  * @{ */

@@ -1,0 +1,285 @@
+#include "choose.h"
+
+#include "tuned.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+enum { BLOCK_K = 128, MOST_OF_A_CLUSTER = 8, ROWS = 64 /* of the tensor core */ };
+
+static int64_t divide_up(int64_t x, int64_t by) { return x / by + (x % by != 0); }
+static int64_t round_up(int64_t x, int64_t multiple) { return divide_up(x, multiple) * multiple; }
+
+/* --- The machine */
+
+/* An H100's 132 multiprocessors lie in parts of the chip that are no multiple of most sizes: so many clusters were counted. */
+int fg_clusters_at_once(int sms, int cluster) {
+  static const int on_an_h100[MOST_OF_A_CLUSTER] = {132, 66, 39, 30, 22, 17, 15, 15};
+  if (cluster < 1 || cluster > MOST_OF_A_CLUSTER) return 0;
+  int64_t clusters = sms / cluster, fit = (int64_t)sms * on_an_h100[cluster - 1] / on_an_h100[0];
+  return (int)(fit >= 1 && fit < clusters ? fit : clusters);
+}
+
+static int sms_for(const fg_gpu *gpu, const fg_problem *full) {
+  return full->sm_limit > 0 && full->sm_limit < gpu->sms ? full->sm_limit : gpu->sms;
+}
+
+/* Bytes that come from memory in a microsecond. Measured on an H100 with HBM3, over whole calls; on others in proportion to what NVIDIA
+ * states of their memory, TB/s. A slice of a GPU has about the same share of both. */
+static double memory_rate(const fg_gpu *gpu) {
+  static const double h100_rate = 2.84e6, h100_stated = 3.35;
+  static const struct {
+    const char *name;
+    int sms;
+    double stated;
+  } memories[] = {{"H200", 132, 4.8}, {"H20", 78, 4.0}, {"H100 PCIe", 114, 2.0}, {"", 132, h100_stated}};
+  int i = 0;
+  while (!strstr(gpu->name, memories[i].name)) i++;
+  double share = gpu->sms < memories[i].sms ? (double)gpu->sms / memories[i].sms : 1;
+  return h100_rate * memories[i].stated / h100_stated * share;
+}
+
+struct machine {
+  int sms;
+  double memory_rate;
+  int clusters[MOST_OF_A_CLUSTER + 1]; /* at once, by size */
+};
+
+static struct machine machine_for(const fg_gpu *gpu, const fg_problem *full) {
+  struct machine machine = {.sms = sms_for(gpu, full), .memory_rate = memory_rate(gpu)};
+  for (int size = 1; size <= MOST_OF_A_CLUSTER; size++) machine.clusters[size] = fg_clusters_at_once(machine.sms, size);
+  return machine;
+}
+
+/* --- The model
+ *
+ * A call takes what any call takes, and two things that overlap, though not wholly: what a block has to do, tile after tile, and the
+ * operands' way from memory and D's to it. Constants are microseconds on an H100, cold, fitted to what tests/golden/full_times.txt has;
+ * tests/test_choose.c holds the model to it. */
+
+struct work {
+  double tiles;  /* that a block has, one after the other */
+  double blocks; /* of K, of a tile */
+  double block;  /* each */
+  double rest;   /* of a tile: before the first block and after the last */
+};
+
+/* Few rows. A warpgroup waits for the block, multiplies, promotes: most of it is latency, and grows but slowly with the tile. */
+static struct work swapped_work(const struct machine *machine, const fg_problem *full, const fg_plan *plan) {
+  double m = plan->block_m / 64.0, n = plan->block_n / 64.0;
+  int64_t tiles = divide_up(full->m, plan->block_m) * divide_up(full->n, plan->block_n);
+  return (struct work){.tiles = (double)divide_up(tiles, machine->clusters[plan->cluster]),
+                       .blocks = (double)divide_up(divide_up(full->k, BLOCK_K), plan->cluster),
+                       .block = 0.038 + 0.078 * m + 0.014 * n + 0.054 * m * n,
+                       .rest = 1.02 + (plan->cluster > 1 ? 0.53 * m * n : 0)}; /* sums are sent, and added */
+}
+
+/* Many rows: the tensor core's rate. */
+static struct work full_work(const struct machine *machine, const fg_problem *full, const fg_plan *plan) {
+  bool is_beside = plan->block_m >= plan->block_n; /* so the tiles of a cluster lie; else below each other */
+  int64_t rows = round_up(divide_up(full->m, plan->block_m), is_beside ? 1 : plan->cluster);
+  int64_t cols = round_up(divide_up(full->n, plan->block_n), is_beside ? plan->cluster : 1);
+  double n = plan->block_n / 128.0;
+  double choosing = plan->block_n % 64 == 0 || full->b.scaling == FG_1X128 ? 1 : 1.1; /* among B's scales, column by column */
+  struct work work = {.tiles = (double)divide_up(rows * cols, machine->clusters[plan->cluster] * (int64_t)plan->cluster),
+                      .blocks = (double)divide_up(full->k, BLOCK_K)};
+  if (plan->block_m == 256)
+    work.block = 0.684 * n, work.rest = 0.7;
+  else if (plan->block_m == 128)
+    work.block = 0.366 * n * choosing, work.rest = 0.2 * n;
+  else
+    work.block = 0.116 + 0.136 * n, work.rest = 1.02; /* one warpgroup, as above */
+  return work;
+}
+
+static double model_us(const struct machine *machine, const fg_problem *full, const fg_plan *plan) {
+  static const double swapped_call = 6.85, full_call = 9, cluster_launch = 0.37, not_overlapped = 0.41, hot_after = 1000,
+                      hot = 1.14;
+  double m = (double)full->m, n = (double)full->n, k = (double)full->k;
+  int d_bytes = full->d.type == FG_FP32 ? 4 : 2;
+  bool is_swapped = plan->order == FG_B_BY_A;
+  if (full->m == 0 || full->n == 0 || machine->clusters[plan->cluster] == 0) return 0;
+  struct work work = is_swapped ? swapped_work(machine, full, plan) : full_work(machine, full, plan);
+  double busy = work.tiles * (work.blocks * work.block + work.rest);
+  double memory = (n * k + m * k + d_bytes * m * n) / machine->memory_rate;
+  double call = is_swapped ? swapped_call + (plan->cluster > 1 ? cluster_launch : 0) : full_call;
+  double us = call + (busy > memory ? busy + not_overlapped * memory : memory + not_overlapped * busy);
+  return us > hot_after ? hot_after + (us - hot_after) * hot : us; /* the clock comes down to what power allows */
+}
+
+double fg_model_us(const fg_gpu *gpu, const fg_problem *full, const fg_plan *plan) {
+  struct machine machine = machine_for(gpu, full);
+  return plan->cluster < 1 || plan->cluster > MOST_OF_A_CLUSTER ? 0 : model_us(&machine, full, plan);
+}
+
+/* --- The list */
+
+/* The heights of the lowest tiles, then steps of 64 rows, of many rows steps of at most an eighth of them. */
+int64_t fg_class_of_m(int64_t m) {
+  int64_t step = ROWS;
+  if (m <= 8) return 8;
+  if (m <= 32) return 32;
+  while (step < divide_up(m, 16)) step *= 2;
+  return round_up(m, step);
+}
+
+struct candidate {
+  fg_order order;
+  int block_m, block_n, cluster;
+};
+
+/* What is chosen from, in the order in which they are taken if the model sees no difference worth a kernel more. */
+static const struct candidate usual[] = {
+    {FG_B_BY_A, 8, 128, 1},   {FG_B_BY_A, 8, 128, 2},   {FG_B_BY_A, 8, 128, 3},   {FG_B_BY_A, 8, 128, 8},
+    {FG_B_BY_A, 8, 64, 1},    {FG_B_BY_A, 32, 128, 1},  {FG_B_BY_A, 32, 128, 2},  {FG_B_BY_A, 32, 128, 3},
+    {FG_B_BY_A, 32, 128, 8},  {FG_B_BY_A, 64, 128, 1},  {FG_B_BY_A, 64, 128, 2},  {FG_B_BY_A, 64, 128, 4},
+    {FG_B_BY_A, 64, 128, 3},  {FG_B_BY_A, 64, 128, 8},  {FG_B_BY_A, 64, 192, 1},  {FG_B_BY_A, 64, 64, 1},
+    {FG_A_BY_B, 256, 128, 2}, {FG_A_BY_B, 128, 128, 2}, {FG_A_BY_B, 128, 192, 1}, {FG_A_BY_B, 128, 144, 1},
+};
+enum { USUAL = sizeof usual / sizeof usual[0] };
+
+/* Within this of the least time, the first of the list is taken: the model errs by more. */
+static const double no_difference = 1.04;
+
+/* A wish of 0 leaves it open. */
+static bool is_wished(int wish, int value) { return wish == 0 || wish == value; }
+
+/* Ranges of K that the problem or the wish demands; 0: any. */
+static int demanded_split(const fg_problem *full, const fg_plan *wish) {
+  if (wish->split_k) return wish->split_k;
+  return full->split_k > 0 ? full->split_k : full->flags & FG_NO_SPLIT_K ? 1 : 0;
+}
+
+static int split_of(const struct candidate *candidate) { return candidate->order == FG_B_BY_A ? candidate->cluster : 1; }
+
+static bool is_open(const struct machine *machine, const fg_problem *full, const fg_plan *wish,
+                    const struct candidate *candidate) {
+  return is_wished((int)wish->order, (int)candidate->order) && is_wished(wish->block_m, candidate->block_m) &&
+         is_wished(wish->block_n, candidate->block_n) && is_wished(wish->cluster, candidate->cluster) &&
+         wish->blocks % candidate->cluster == 0 && is_wished(demanded_split(full, wish), split_of(candidate)) &&
+         machine->clusters[candidate->cluster] > 0;
+}
+
+static void take(const struct candidate *candidate, fg_plan *plan) {
+  plan->order = candidate->order;
+  plan->block_m = candidate->block_m;
+  plan->block_n = candidate->block_n;
+  plan->cluster = candidate->cluster;
+  plan->split_k = split_of(candidate);
+}
+
+/* A tile of 8 or 32 rows of A is for so many rows: more are multiplied 64 at a time, at least. */
+static bool is_for_rows(const struct candidate *candidate, int64_t m) {
+  return candidate->order == FG_A_BY_B || candidate->block_m >= ROWS || m <= candidate->block_m;
+}
+
+static double estimate(const struct machine *machine, const fg_problem *of_class, const struct candidate *candidate) {
+  fg_plan plan = {.level = FG_FULL};
+  take(candidate, &plan);
+  return model_us(machine, of_class, &plan);
+}
+
+/* The least time of those that wishes leave open; false: they leave none. */
+static bool choose_usual(const struct machine *machine, const fg_problem *of_class, fg_plan *plan) {
+  double us[USUAL], least = INFINITY;
+  for (int i = 0; i < USUAL; i++) {
+    us[i] = INFINITY;
+    if (!is_open(machine, of_class, plan, &usual[i]) || !(plan->block_m || is_for_rows(&usual[i], of_class->m))) continue;
+    us[i] = estimate(machine, of_class, &usual[i]);
+    if (us[i] < least) least = us[i];
+  }
+  for (int i = 0; i < USUAL; i++)
+    if (isfinite(us[i]) && us[i] <= least * no_difference) {
+      take(&usual[i], plan);
+      return true;
+    }
+  return false;
+}
+
+/* A wish that is not on the list: what goes with it. */
+static void complete(const struct machine *machine, const fg_problem *of_class, fg_plan *plan) {
+  int split = demanded_split(of_class, plan), most = machine->sms;
+  bool is_swapped_tile = plan->block_m % ROWS != 0 || plan->block_n == 256;
+  bool is_full_tile = plan->block_m > 128 || plan->block_n % ROWS != 0;
+  if (!plan->order)
+    plan->order = split > 1 || plan->cluster > 2 || is_swapped_tile           ? FG_B_BY_A
+                  : is_full_tile || of_class->m > 256 || plan->block_m > ROWS ? FG_A_BY_B
+                                                                              : FG_B_BY_A;
+  bool is_swapped = plan->order == FG_B_BY_A;
+  if (!plan->block_m) plan->block_m = !is_swapped ? 128 : of_class->m < ROWS ? (int)of_class->m : ROWS;
+  if (!plan->block_n) plan->block_n = 128;
+  if (!plan->cluster && is_swapped) plan->cluster = split > 1 ? split : 1;
+  if (!plan->cluster) plan->cluster = most > 1 && plan->blocks % 2 == 0 && plan->block_n % 32 == 0 ? 2 : 1;
+  if (!plan->split_k) plan->split_k = split ? split : is_swapped ? plan->cluster : 1;
+}
+
+void fg_choose(const fg_gpu *gpu, const fg_problem *full, const struct fg_tuned *own, fg_plan *plan) {
+  fg_problem of_class = *full;
+  of_class.m = fg_class_of_m(full->m);
+  struct machine machine = machine_for(gpu, full);
+  if (plan->order && plan->block_m && plan->block_n && plan->cluster) {
+    complete(&machine, &of_class, plan);
+    return;
+  }
+  const struct fg_tuned *const tables[] = {own, fg_tuned_shipped()};
+  for (int i = 0; i < 2 && full->sm_limit == 0 && plan->blocks == 0; i++) {
+    const fg_plan *tuned = tables[i] ? fg_tuned_find(tables[i], gpu, &of_class) : NULL;
+    if (!tuned) continue;
+    struct candidate candidate = {tuned->order, tuned->block_m, tuned->block_n, tuned->cluster};
+    if (!is_open(&machine, full, plan, &candidate) || !is_wished(plan->stages, tuned->stages)) continue;
+    take(&candidate, plan);
+    plan->stages = tuned->stages;
+    return;
+  }
+  if (!choose_usual(&machine, &of_class, plan)) complete(&machine, &of_class, plan);
+}
+
+/* --- All that may be tried */
+
+struct ranked {
+  struct candidate candidate;
+  double us;
+};
+
+static int add_ranked(struct ranked *list, int count, const struct candidate *candidate, double us) {
+  int at = count;
+  if (count == FG_MOST_CANDIDATES) return count;
+  for (; at > 0 && list[at - 1].us > us; at--) list[at] = list[at - 1];
+  list[at] = (struct ranked){*candidate, us};
+  return count + 1;
+}
+
+int fg_candidates(const fg_gpu *gpu, const fg_problem *full, fg_plan *plans, int capacity) {
+  static const int heights[] = {8, 16, 24, 32, 48, 64, 128}, swapped_widths[] = {64, 128, 192, 256};
+  static const struct candidate wide[] = {{FG_A_BY_B, 64, 128, 1},  {FG_A_BY_B, 64, 128, 2},  {FG_A_BY_B, 64, 192, 1},
+                                          {FG_A_BY_B, 128, 64, 1},  {FG_A_BY_B, 128, 96, 1},  {FG_A_BY_B, 128, 112, 1},
+                                          {FG_A_BY_B, 128, 128, 1}, {FG_A_BY_B, 128, 128, 2}, {FG_A_BY_B, 128, 144, 1},
+                                          {FG_A_BY_B, 128, 160, 1}, {FG_A_BY_B, 128, 160, 2}, {FG_A_BY_B, 128, 176, 1},
+                                          {FG_A_BY_B, 128, 192, 1}, {FG_A_BY_B, 128, 192, 2}, {FG_A_BY_B, 256, 128, 1},
+                                          {FG_A_BY_B, 256, 128, 2}, {FG_A_BY_B, 256, 96, 1},  {FG_A_BY_B, 256, 112, 1}};
+  struct ranked ranked[FG_MOST_CANDIDATES];
+  fg_problem of_class = *full;
+  of_class.m = fg_class_of_m(full->m);
+  struct machine machine = machine_for(gpu, full);
+  const fg_plan none = {0}, *wish = full->plan ? full->plan : &none;
+  int count = 0;
+  for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+    if (is_open(&machine, full, wish, &wide[i]))
+      count = add_ranked(ranked, count, &wide[i], estimate(&machine, &of_class, &wide[i]));
+  for (int h = 0; h < 7; h++)
+    for (int w = 0; w < 4; w++)
+      for (int cluster = 1; cluster <= MOST_OF_A_CLUSTER; cluster++) {
+        struct candidate candidate = {FG_B_BY_A, heights[h], swapped_widths[w], cluster};
+        bool has_registers = candidate.block_m * candidate.block_n <= 128 * 128;
+        bool is_useful = heights[h] <= ROWS ? heights[h] >= full->m || heights[h] == ROWS : full->m > ROWS;
+        bool is_near = heights[h] / 4 < full->m || heights[h] == 8; /* none of more than four times the rows */
+        if (has_registers && is_useful && is_near && is_open(&machine, full, wish, &candidate))
+          count = add_ranked(ranked, count, &candidate, estimate(&machine, &of_class, &candidate));
+      }
+  for (int i = 0; i < count && i < capacity; i++) {
+    plans[i] = (fg_plan){.level = FG_FULL, .stages = wish->stages, .blocks = wish->blocks};
+    take(&ranked[i].candidate, &plans[i]);
+  }
+  return count;
+}

@@ -1,0 +1,65 @@
+/* What a call takes by itself, by the device's clock. */
+#include "driver.h"
+#include "fail.h"
+#include "gpu.h"
+
+#include <stdbool.h>
+
+enum { FLUSH_BYTES = 1 << 29 };
+static const double cold_bytes = 8e9; /* written before a launch: the L2 has nothing of the operands, and the chip cools */
+
+struct timing {
+  struct fg_gpu_context *context;
+  const fg_problem *full;
+  double *us;
+  int count;
+  CUevent begin, end;
+  CUdeviceptr flush;
+};
+
+#define DRIVER(driver, name, ...)                                                                                                \
+  do {                                                                                                                           \
+    CUresult driver_error = (driver)->name(__VA_ARGS__);                                                                         \
+    if (driver_error != CUDA_SUCCESS) return fg_driver_fail(#name, driver_error);                                                \
+  } while (0)
+
+static fg_status open_timing(const struct fg_driver *driver, struct timing *timing) {
+  if (!driver->cuEventCreate || !driver->cuEventRecord || !driver->cuEventSynchronize || !driver->cuEventElapsedTime ||
+      !driver->cuEventDestroy)
+    return fg_fail(FG_UNSUPPORTED, "the driver has no events, by which calls are timed");
+  DRIVER(driver, cuEventCreate, &timing->begin, CU_EVENT_DEFAULT);
+  DRIVER(driver, cuEventCreate, &timing->end, CU_EVENT_DEFAULT);
+  if (!driver->is_emulator) DRIVER(driver, cuMemAlloc, &timing->flush, FLUSH_BYTES);
+  return FG_OK;
+}
+
+static fg_status time_one(const struct fg_driver *driver, const struct timing *timing, double *us) {
+  CUstream stream = (CUstream)timing->full->stream;
+  float ms;
+  for (double written = 0; timing->flush && written < cold_bytes; written += FLUSH_BYTES)
+    DRIVER(driver, cuMemsetD8Async, timing->flush, 0xA5, FLUSH_BYTES, stream);
+  DRIVER(driver, cuEventRecord, timing->begin, stream);
+  fg_status status = fg_gpu_gemm(timing->context, timing->full);
+  if (status != FG_OK) return status;
+  DRIVER(driver, cuEventRecord, timing->end, stream);
+  DRIVER(driver, cuEventSynchronize, timing->end);
+  DRIVER(driver, cuEventElapsedTime, &ms, timing->begin, timing->end);
+  *us = (double)ms * 1e3;
+  return FG_OK;
+}
+
+static fg_status time_all(const struct fg_driver *driver, void *state) {
+  struct timing *timing = state;
+  fg_status status = open_timing(driver, timing);
+  for (int i = 0; i < timing->count && status == FG_OK; i++) status = time_one(driver, timing, &timing->us[i]);
+  if (timing->flush) driver->cuMemFree(timing->flush); /* which waits */
+  if (timing->end) driver->cuEventDestroy(timing->end);
+  if (timing->begin) driver->cuEventDestroy(timing->begin);
+  return status;
+}
+
+fg_status fg_gpu_time_cold(struct fg_gpu_context *context, const fg_problem *full, double *us, int count) {
+  fg_status status = fg_gpu_prepare(context, full);
+  struct timing timing = {.context = context, .full = full, .us = us, .count = count};
+  return status == FG_OK ? fg_gpu_within(context, time_all, &timing) : status;
+}

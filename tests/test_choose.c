@@ -1,0 +1,464 @@
+/* What level full chooses where nothing is wished: the model, held against what was measured; what it promises; tables of tuned plans. */
+#include "choose.h"
+#include "finegemm_kernels.h"
+#include "source.h"
+#include "tuned.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const fg_gpu h100 = {"NVIDIA H100 80GB HBM3", "sm_90a", 132, 232448};
+
+struct shape {
+  int64_t n, k;
+};
+
+/* What the model was fitted to, and some of other models. */
+static const struct shape shapes[] = {{2112, 7168}, {576, 7168},   {24576, 1536}, {32768, 512}, {7168, 16384}, {4096, 7168},
+                                      {7168, 2048}, {8192, 8192},  {1536, 7168},  {512, 4096},  {28672, 8192}, {8192, 28672},
+                                      {1, 1},       {16, 1000000}, {1000000, 16}, {130, 130}};
+enum { SHAPES = sizeof shapes / sizeof *shapes, MEASURED_SHAPES = 7 };
+
+static fg_problem problem_of(int64_t m, struct shape shape) {
+  return (fg_problem){.m = m, .n = shape.n, .k = shape.k, .level = FG_FULL};
+}
+
+static fg_plan plan_of(const fg_gpu *gpu, const fg_problem *problem) {
+  fg_plan plan;
+  memset(&plan, 0xAA, sizeof plan);
+  cr_assert_eq(fg_plan_make(gpu, problem, &plan), FG_OK, "m %lld n %lld k %lld: %s", (long long)problem->m, (long long)problem->n,
+               (long long)problem->k, fg_message());
+  return plan;
+}
+
+static bool is_same(const fg_plan *x, const fg_plan *y) {
+  return x->level == y->level && x->order == y->order && x->block_m == y->block_m && x->block_n == y->block_n &&
+         x->stages == y->stages && x->threads == y->threads && x->blocks == y->blocks && x->cluster == y->cluster &&
+         x->split_k == y->split_k && x->shared_bytes == y->shared_bytes && x->tiles == y->tiles;
+}
+
+/* As the model has it, whose problems have all defaults filled in. */
+static double model_us(const fg_gpu *gpu, const fg_problem *problem, const fg_plan *plan) {
+  fg_problem full = *problem;
+  full.b.scaling = FG_128X128, full.d.type = FG_BF16;
+  return fg_model_us(gpu, &full, plan);
+}
+
+/* --- The model against the record */
+
+enum { MOST_MEASURED = 600 };
+struct measured {
+  int64_t m;
+  struct shape shape;
+  fg_plan plan;
+  double us;
+};
+
+static struct measured record[MOST_MEASURED];
+static int record_count;
+
+static void read_record(void) {
+  char line[200];
+  FILE *file = fopen(FG_FULL_TIMES, "r");
+  cr_assert(file, "%s", FG_FULL_TIMES);
+  for (record_count = 0; fgets(line, sizeof line, file);) {
+    long long m, n, k;
+    struct measured *of = &record[record_count];
+    int order;
+    *of = (struct measured){.plan.level = FG_FULL};
+    if (line[0] == '#') continue;
+    cr_assert(record_count < MOST_MEASURED - 1);
+    cr_assert_eq(sscanf(line, "%lld %lld %lld %d %d %d %d %d %lf", &m, &n, &k, &order, &of->plan.block_m, &of->plan.block_n,
+                        &of->plan.stages, &of->plan.cluster, &of->us),
+                 9, "%s", line);
+    of->m = m, of->shape = (struct shape){n, k}, of->plan.order = (fg_order)order;
+    record_count++;
+  }
+  fclose(file);
+  cr_assert_gt(record_count, 400);
+}
+
+static bool is_problem(const struct measured *of, int64_t m, struct shape shape) {
+  return of->m == m && of->shape.n == shape.n && of->shape.k == shape.k;
+}
+
+static double best_measured(int64_t m, struct shape shape) {
+  double best = INFINITY;
+  for (int i = 0; i < record_count; i++)
+    if (is_problem(&record[i], m, shape)) best = fmin(best, record[i].us);
+  return best;
+}
+
+/* NAN: it was not. */
+static double measured_us(int64_t m, struct shape shape, const fg_plan *plan) {
+  for (int i = 0; i < record_count; i++) {
+    const fg_plan *of = &record[i].plan;
+    if (is_problem(&record[i], m, shape) && of->order == plan->order && of->block_m == plan->block_m &&
+        of->block_n == plan->block_n && of->cluster == plan->cluster)
+      return record[i].us;
+  }
+  return (double)NAN;
+}
+
+/* Of what comes near the best of a shape, for which alone the model is there; and of all others, more coarsely. */
+Test(choose, model_is_near_what_was_measured, .init = read_record) {
+  double squares = 0, far_squares = 0;
+  int near = 0, far = 0;
+  for (int i = 0; i < record_count; i++) {
+    fg_problem problem = problem_of(record[i].m, record[i].shape);
+    double us = model_us(&h100, &problem, &record[i].plan), error = fabs(log(us / record[i].us));
+    if (record[i].us < 1.3 * best_measured(record[i].m, record[i].shape)) {
+      cr_expect(error <= 0.19, "m %lld n %lld k %lld, order %d, %d x %d, cluster %d: %g us, measured %g", (long long)record[i].m,
+                (long long)record[i].shape.n, (long long)record[i].shape.k, record[i].plan.order, record[i].plan.block_m,
+                record[i].plan.block_n, record[i].plan.cluster, us, record[i].us);
+      squares += error * error, near++;
+    } else {
+      cr_expect(error <= 0.5);
+      far_squares += error * error, far++;
+    }
+  }
+  cr_log_info("near the best: %d, root of the mean square of log %.4f; others: %d, %.4f", near, sqrt(squares / near), far,
+              sqrt(far_squares / far));
+  cr_expect(near > 150 && sqrt(squares / near) <= 0.07, "%d, %g", near, sqrt(squares / near));
+  cr_expect(far > 150 && sqrt(far_squares / far) <= 0.12, "%d, %g", far, sqrt(far_squares / far));
+}
+
+Test(choose, what_is_chosen_was_measured_nearly_best, .init = read_record) {
+  static const int64_t ms[] = {1, 64, 128, 4096};
+  double logs = 0;
+  int count = 0;
+  for (int i = 0; i < MEASURED_SHAPES; i++)
+    for (int j = 0; j < 4; j++) {
+      fg_problem problem = problem_of(ms[j], shapes[i]);
+      fg_plan plan = plan_of(&h100, &problem);
+      double us = measured_us(ms[j], shapes[i], &plan), regret = us / best_measured(ms[j], shapes[i]);
+      cr_log_info("m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %.2f us, %.3f of the best", (long long)ms[j],
+                  (long long)shapes[i].n, (long long)shapes[i].k, plan.order, plan.block_m, plan.block_n, plan.cluster, us,
+                  regret);
+      cr_expect(regret <= 1.09, "m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %g us, %g of the best", (long long)ms[j],
+                (long long)shapes[i].n, (long long)shapes[i].k, plan.order, plan.block_m, plan.block_n, plan.cluster, us, regret);
+      logs += log(regret), count++;
+    }
+  cr_expect(exp(logs / count) <= 1.025, "%g in the mean", exp(logs / count));
+}
+
+/* --- Plans */
+
+Test(choose, plans_are_pure_and_fit) {
+  static const int64_t ms[] = {0,   1,   7,   8,   9,   16,   31,   32,   33,   63,   64,   65,   128,   129,     192,
+                               256, 257, 511, 512, 513, 1024, 1025, 2047, 4096, 4097, 8192, 9000, 65536, 1000000, 2147482624};
+  int gpus, seen = 0;
+  const fg_gpu *known = fg_known_gpus(&gpus);
+  for (int g = 0; g < gpus; g++) {
+    if (strcmp(known[g].arch, "sm_90a") != 0) continue;
+    for (int s = 0; s < SHAPES; s++)
+      for (size_t i = 0; i < sizeof ms / sizeof *ms; i++)
+        for (int scaling = FG_1X128; scaling <= FG_128X128; scaling++) {
+          fg_problem problem = problem_of(ms[i], shapes[s]);
+          problem.b.scaling = (fg_scaling)scaling;
+          fg_plan plan, again;
+          if (fg_plan_make(&known[g], &problem, &plan) == FG_UNSUPPORTED) {
+            cr_assert(strstr(fg_message(), "2^31 - 1 tiles"), "%s", fg_message());
+            continue;
+          }
+          plan = plan_of(&known[g], &problem), again = plan_of(&known[g], &problem);
+          cr_assert(is_same(&plan, &again));
+          cr_assert(plan.shared_bytes <= known[g].shared_bytes && plan.stages >= 3, "%d stages", plan.stages);
+          cr_assert(plan.blocks <= known[g].sms && plan.blocks % plan.cluster == 0);
+          cr_assert_eq(plan.split_k, plan.order == FG_B_BY_A ? plan.cluster : 1);
+          problem.plan = &plan; /* as a wish it is what it was */
+          again = plan_of(&known[g], &problem);
+          cr_assert(is_same(&plan, &again));
+          seen++;
+        }
+  }
+  cr_assert_gt(seen, 4000, "%d", seen);
+}
+
+/* Bits are of a split, a split is of a plan: neither may change within a class. */
+Test(choose, m_counts_by_its_class_alone) {
+  int64_t classes = 0, last = 0;
+  for (int64_t m = 1; m <= 20000; m++) {
+    int64_t largest = fg_class_of_m(m);
+    cr_assert(largest >= m && fg_class_of_m(largest) == largest && largest >= last, "%lld", (long long)m);
+    cr_assert(m <= 32 || largest - m < 64 || largest - m <= m / 8, "%lld: %lld", (long long)m, (long long)largest);
+    classes += largest != last;
+    last = largest;
+    if (largest == m) continue;
+    for (int s = 0; s < SHAPES; s += 3) {
+      fg_problem problem = problem_of(m, shapes[s]), of_class = problem_of(largest, shapes[s]);
+      fg_plan plan = plan_of(&h100, &problem), expected = plan_of(&h100, &of_class);
+      cr_assert(plan.order == expected.order && plan.block_m == expected.block_m && plan.block_n == expected.block_n &&
+                plan.stages == expected.stages && plan.cluster == expected.cluster && plan.split_k == expected.split_k);
+    }
+  }
+  cr_assert_lt(classes, 60);
+}
+
+/* By the model's own times. What a tile cannot divide is a step: most of all where one row more wants every multiprocessor twice. */
+Test(choose, a_row_more_costs_little) {
+  double worst = 0;
+  for (int s = 0; s < 12; s++) {
+    double before = 0, most = shapes[s].n * shapes[s].k < 100000000 ? 1.25 : 1.33;
+    for (int64_t m = 1; m <= 512; m++) {
+      fg_problem problem = problem_of(m, shapes[s]);
+      fg_plan plan = plan_of(&h100, &problem);
+      double us = model_us(&h100, &problem, &plan);
+      cr_assert(us > 6 && isfinite(us));
+      if (m > 1) worst = fmax(worst, us / before);
+      cr_expect(m == 1 || us <= most * before, "n %lld k %lld: %g us at m %lld, %g before", (long long)shapes[s].n,
+                (long long)shapes[s].k, us, (long long)m, before);
+      before = us;
+    }
+  }
+  cr_log_info("the largest step is %.3f", worst);
+}
+
+/* A kernel is a tile, a ring and a cluster. */
+Test(choose, few_kernels_are_wanted) {
+  struct fg_plan kernels[40];
+  int count = 0;
+  for (int s = 0; s < MEASURED_SHAPES; s++) {
+    for (int64_t m = 1; m <= 8192; m = m < 64 ? m + 1 : fg_class_of_m(m + 1)) {
+      fg_problem problem = problem_of(m, shapes[s]);
+      fg_plan plan = plan_of(&h100, &problem);
+      int i = 0;
+      while (i < count &&
+             !(kernels[i].order == plan.order && kernels[i].block_m == plan.block_m && kernels[i].block_n == plan.block_n &&
+               kernels[i].stages == plan.stages && kernels[i].cluster == plan.cluster))
+        i++;
+      cr_assert_lt(i, 40);
+      if (i == count) kernels[count++] = plan;
+    }
+  }
+  cr_log_info("%d kernels for %d shapes, m 1 to 8192", count, MEASURED_SHAPES);
+  cr_expect_leq(count, 18);
+}
+
+Test(choose, split_is_as_demanded) {
+  for (int s = 0; s < SHAPES; s++)
+    for (int64_t m = 1; m <= 8192; m *= 2) {
+      fg_problem problem = problem_of(m, shapes[s]);
+      problem.flags = FG_NO_SPLIT_K;
+      cr_assert_eq(plan_of(&h100, &problem).split_k, 1);
+      problem.flags = 0;
+      for (problem.split_k = 1; problem.split_k <= 8; problem.split_k++) {
+        fg_plan plan = plan_of(&h100, &problem);
+        cr_assert_eq(plan.split_k, problem.split_k);
+        cr_assert(problem.split_k == 1 || (plan.order == FG_B_BY_A && plan.cluster == problem.split_k));
+      }
+      fg_plan plan;
+      cr_assert_neq(fg_plan_make(&h100, &problem, &plan), FG_OK); /* 9 */
+    }
+}
+
+Test(choose, sm_limit_bounds_the_blocks) {
+  for (int s = 0; s < SHAPES; s++)
+    for (int64_t m = 1; m <= 8192; m *= 4) {
+      fg_problem problem = problem_of(m, shapes[s]);
+      for (problem.sm_limit = 1; problem.sm_limit <= 200; problem.sm_limit = problem.sm_limit * 3 / 2 + 1) {
+        fg_plan plan = plan_of(&h100, &problem);
+        cr_assert(plan.blocks >= 1 && plan.blocks <= problem.sm_limit && plan.blocks <= h100.sms, "%d", plan.blocks);
+      }
+    }
+}
+
+/* Each alone and with each other. */
+Test(choose, wishes_hold) {
+  static const int block_ms[] = {0, 8, 16, 24, 64, 96, 128, 256}, block_ns[] = {0, 64, 96, 128, 144, 192, 256};
+  int made = 0;
+  for (int s = 0; s < MEASURED_SHAPES; s++)
+    for (int64_t m = 1; m <= 4096; m *= 16)
+      for (int i = 0; i < 8; i++)
+        for (int j = 0; j < 7; j++)
+          for (int cluster = 0; cluster <= 8; cluster++)
+            for (int order = 0; order <= 2; order++) {
+              fg_plan plan, wish = {.order = (fg_order)order, .block_m = block_ms[i], .block_n = block_ns[j], .cluster = cluster};
+              fg_problem problem = problem_of(m, shapes[s]);
+              problem.plan = &wish;
+              fg_status status = fg_plan_make(&h100, &problem, &plan);
+              bool alone = (wish.block_m != 0) + (wish.block_n != 0) + (cluster != 0) + (order != 0) <= 1;
+              cr_assert(status == FG_OK || (status == FG_BAD_PLAN && !alone), "%d x %d, cluster %d, order %d: %s", wish.block_m,
+                        wish.block_n, cluster, order, fg_message());
+              if (status != FG_OK) continue;
+              cr_assert((!order || plan.order == wish.order) && (!wish.block_m || plan.block_m == wish.block_m) &&
+                        (!wish.block_n || plan.block_n == wish.block_n) && (!cluster || plan.cluster == cluster));
+              made++;
+            }
+  cr_assert_gt(made, 5000, "%d", made);
+}
+
+Test(choose, candidates_are_plans) {
+  fg_plan plans[FG_MOST_CANDIDATES];
+  for (int s = 0; s < SHAPES; s++)
+    for (int64_t m = 1; m <= 8192; m *= 2) {
+      fg_problem problem = problem_of(m, shapes[s]);
+      int count;
+      cr_assert_eq(fg_plan_candidates(&h100, &problem, plans, FG_MOST_CANDIDATES, &count), FG_OK, "%s", fg_message());
+      fg_plan own = plan_of(&h100, &problem);
+      cr_assert(count > 10 && count <= FG_MOST_CANDIDATES && is_same(&plans[0], &own), "%d", count);
+      double before = 0;
+      for (int i = 0; i < count; i++) {
+        problem.plan = &plans[i];
+        fg_plan again = plan_of(&h100, &problem);
+        cr_assert(is_same(&plans[i], &again));
+        for (int j = 0; j < i; j++) cr_assert(!is_same(&plans[i], &plans[j]));
+        fg_problem of_class = problem_of(fg_class_of_m(m), shapes[s]);
+        double us = model_us(&h100, &of_class, &plans[i]);
+        cr_assert(i < 2 || us >= before, "%d: %g after %g", i, us, before);
+        if (i > 0) before = us;
+      }
+      problem.plan = NULL;
+      int few;
+      cr_assert_eq(fg_plan_candidates(&h100, &problem, NULL, 0, &few), FG_OK);
+      cr_assert_eq(few, count);
+    }
+}
+
+/* --- Tables */
+
+static const char head[] = "finegemm plans 1\n";
+static const char gpu_line[] = "gpu sm_90a 132 NVIDIA H100 80GB HBM3\n";
+
+static struct fg_tuned *table_of(const char *text, char why[FG_TUNED_WHY_BYTES]) {
+  static fg_tuned_plan plans[8];
+  static struct fg_tuned table;
+  table = (struct fg_tuned){.capacity = 8, .plans = plans};
+  return fg_tuned_parse(text, strlen(text), &table, why) ? &table : NULL;
+}
+
+static const char good[] = "finegemm plans 1\n"
+                           "# a remark\n"
+                           "\n"
+                           "gpu sm_90a 132 H100\n"
+                           "64 2112 7168 128x128 2 64 64 9 3 15.44\n"
+                           "8 2112 7168 128x128 2 8 256 5 4 12.58\n"
+                           "4096 2112 7168 128x128 1 128 192 3 1 119\n"
+                           "gpu sm_90a 78 NVIDIA H20\n"
+                           "64 2112 7168 128x128 2 64 128 5 2 31.5\n"
+                           "64 2112 7168 1x128 2 64 128 4 1 32\n";
+
+Test(tuned, plans_come_before_the_model) {
+  char why[FG_TUNED_WHY_BYTES];
+  struct fg_tuned *table = table_of(good, why);
+  cr_assert(table, "%s", why);
+  cr_assert_eq(table->count, 5);
+  fg_problem problem = {.m = 64, .n = 2112, .k = 7168, .b.scaling = FG_128X128, .d.type = FG_BF16, .level = FG_FULL};
+  const fg_gpu h100_sxm = fg_known_gpus(NULL)[0], h20 = {"NVIDIA H20", "sm_90a", 78, 232448};
+  fg_plan plan = {0};
+  for (problem.m = 33; problem.m <= 64; problem.m++) {
+    plan = (fg_plan){.level = FG_FULL};
+    fg_choose(problem.m % 2 ? &h100 : &h100_sxm, &problem, table, &plan);
+    cr_assert(plan.order == FG_B_BY_A && plan.block_m == 64 && plan.block_n == 64 && plan.stages == 9 && plan.cluster == 3 &&
+              plan.split_k == 3);
+  }
+  problem.m = 40, plan = (fg_plan){.level = FG_FULL};
+  fg_choose(&h20, &problem, table, &plan);
+  cr_assert(plan.block_n == 128 && plan.stages == 5 && plan.cluster == 2);
+  problem.b.scaling = FG_1X128, plan = (fg_plan){.level = FG_FULL};
+  fg_choose(&h20, &problem, table, &plan);
+  cr_assert(plan.stages == 4 && plan.cluster == 1);
+  problem.m = 4095, problem.b.scaling = FG_128X128, plan = (fg_plan){.level = FG_FULL};
+  fg_choose(&h100, &problem, table, &plan);
+  cr_assert(plan.order == FG_A_BY_B && plan.block_n == 192 && plan.stages == 3 && plan.split_k == 1);
+}
+
+/* Another GPU, shape, class, scaling, split, limit or wish: the plan is the one without a table. */
+Test(tuned, plans_are_for_what_they_say) {
+  char why[FG_TUNED_WHY_BYTES];
+  struct fg_tuned *table = table_of(good, why);
+  cr_assert(table, "%s", why);
+  const fg_problem base = {.m = 64, .n = 2112, .k = 7168, .b.scaling = FG_128X128, .d.type = FG_BF16, .level = FG_FULL};
+  const fg_gpu other_name = {"NVIDIA H200", "sm_90a", 132, 232448}, other_sms = {"NVIDIA H100 PCIe", "sm_90a", 114, 232448};
+  fg_problem changed[10];
+  for (int i = 0; i < 10; i++) changed[i] = base;
+  changed[0].m = 65, changed[1].m = 32, changed[2].n = 2113, changed[3].k = 7169, changed[4].b.scaling = FG_1X128;
+  changed[5].flags = FG_NO_SPLIT_K, changed[6].split_k = 2, changed[7].sm_limit = 131;
+  const fg_plan wishes[10] = {[8] = {.block_n = 128}, [9] = {.stages = 4, .block_n = 64}};
+  for (int i = 0; i < 12; i++) {
+    const fg_gpu *gpu = i == 10 ? &other_name : i == 11 ? &other_sms : &h100;
+    const fg_problem *problem = i < 10 ? &changed[i] : &base;
+    fg_plan with = i < 10 ? wishes[i] : (fg_plan){0}, without = with;
+    fg_choose(gpu, problem, table, &with);
+    fg_choose(gpu, problem, NULL, &without);
+    cr_expect(is_same(&with, &without), "%d: %d x %d, cluster %d", i, with.block_m, with.block_n, with.cluster);
+    cr_expect_neq(with.stages, 9, "%d", i);
+  }
+}
+
+Test(tuned, what_is_no_table_is_refused) {
+  static const struct {
+    const char *text, *says;
+  } bad[] = {
+      {"", "line 1: it must be 'finegemm plans 1'"},
+      {"finegemm plans 2\n", "line 1: it must be 'finegemm plans 1'"},
+      {"finegemm plans 1", "line 1: it must be"},
+      {"#x", "line 2: the last line does not end"},
+      {"64 2112 7168 128x128 2 64 128 7 2 14\n", "line 2: a plan stands before any line"},
+      {"gpu sm_80 132 A100\n", "line 2: gpu must be of sm_90a"},
+      {"gpu sm_90a 0 H100\n", "line 2: multiprocessors begins with 0; it must be from 1"},
+      {"gpu sm_90a 132 \n", "line 2: the GPU's name must have from 1 to 63 bytes"},
+      {"gpu sm_90a 132\n", "line 2: one blank must stand before the GPU's name"},
+      {"gpu sm_90a 132 H\t1\n", "not printable"},
+      {"gpu sm_90a 132 0123456789012345678901234567890123456789012345678901234567890123\n", "from 1 to 63 bytes"},
+      {"G64 2112 7168 128x128 2 64 128 7 2 14 \n", "line 3: something follows where the line must end"},
+      {"G64  2112 7168 128x128 2 64 128 7 2 14\n", "line 3: n is missing"},
+      {"G64 2112 7168 128x128 2 64 128 7 2\n", "line 3: one blank must stand before us"},
+      {"G64 2112 7168 128x128 2 64 128 7 2 14.\n", "line 3: us has a point and no decimals"},
+      {"G64 2112 7168 128x128 2 64 128 7 2 14.1234\n", "line 3: something follows"},
+      {"G64 2112 7168 128x128 2 64 128 7 2 -1\n", "line 3: us is missing"},
+      {"G64 2112 7168 64x64 2 64 128 7 2 14\n", "line 3: b's scaling must be"},
+      {"G0 2112 7168 128x128 2 64 128 7 2 14\n", "line 3: m begins with 0"},
+      {"G63 2112 7168 128x128 2 64 128 7 2 14\n",
+       "line 3: m is 63; plans are for classes of m, of which that one's largest is 64"},
+      {"G64 99999999999999999999999 7168 128x128 2 64 128 7 2 14\n", "line 3: n begins with 9999999999; it must be from 1"},
+      {"G64 2112 7168 128x128 3 64 128 7 2 14\n", "line 3: order begins with 3"},
+      {"G64 2112 7168 128x128 2 63 128 7 2 14\n", "line 3: plan.block_m is 63"},
+      {"G64 2112 7168 128x128 2 64 128 20 2 14\n", "line 3: plan.stages is 20"},
+      {"G64 2112 7168 128x128 1 128 128 4 3 14\n", "line 3: plan.cluster is 3"},
+      {"G64 2112 7168 128x128 2 64 128 7 2 14\n64 2112 7168 128x128 2 64 128 6 2 14\n", "there are two plans for m 64, n 2112"},
+      {"G8 1 1 128x128 2 8 64 4 1 1\n8 2 1 128x128 2 8 64 4 1 1\n8 3 1 128x128 2 8 64 4 1 1\n8 4 1 128x128 2 8 64 4 1 1\n"
+       "8 5 1 128x128 2 8 64 4 1 1\n8 6 1 128x128 2 8 64 4 1 1\n8 7 1 128x128 2 8 64 4 1 1\n8 8 1 128x128 2 8 64 4 1 1\n"
+       "8 9 1 128x128 2 8 64 4 1 1\n",
+       "line 11: it is one plan more than the 8"},
+  };
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    char text[1000], why[FG_TUNED_WHY_BYTES] = "";
+    const char *body = bad[i].text;
+    if (strncmp(body, "finegemm", 8) == 0 || !*body)
+      snprintf(text, sizeof text, "%s", body);
+    else
+      snprintf(text, sizeof text, "%s%s%s", head, *body == 'G' ? gpu_line : "", *body == 'G' ? body + 1 : body);
+    cr_expect(!table_of(text, why), "%s", text);
+    cr_expect(strstr(why, bad[i].says), "%s: %s, but it must say %s", text, why, bad[i].says);
+  }
+}
+
+/* What stops anywhere is no table, but for whole lines of one; and a zero byte ends none. */
+Test(tuned, every_beginning_is_refused_or_a_table) {
+  char why[FG_TUNED_WHY_BYTES];
+  for (size_t bytes = 0; bytes < sizeof good; bytes++) {
+    fg_tuned_plan plans[8];
+    struct fg_tuned table = {.capacity = 8, .plans = plans};
+    char *copy = malloc(bytes ? bytes : 1); /* no byte more, as a sanitizer sees */
+    memcpy(copy, good, bytes);
+    bool is_table = fg_tuned_parse(copy, bytes, &table, why);
+    cr_expect_eq(is_table, bytes >= strlen(head) && bytes < sizeof good && good[bytes - 1] == '\n', "%zu bytes: %s", bytes, why);
+    free(copy);
+  }
+}
+
+extern const struct fg_source fg_embedded_plans[];
+
+Test(tuned, those_that_are_shipped_are_tables) {
+  static fg_tuned_plan plans[4096];
+  struct fg_tuned table = {.capacity = 4096, .plans = plans};
+  char why[FG_TUNED_WHY_BYTES];
+  for (const struct fg_source *text = fg_embedded_plans; text->name; text++)
+    cr_expect(fg_tuned_parse(text->text, strlen(text->text), &table, why), "%s: %s", text->name, why);
+  cr_expect_eq(fg_tuned_shipped()->count, table.count);
+}
