@@ -218,6 +218,8 @@ Test(plan, of_tensor_cores_says_what_it_does_not_serve) {
       {FG_BAD_PLAN, FG_PIPELINE, "plan.shared_bytes is 1024; with these tiles and stages", {0}, {.shared_bytes = 1024}},
       {FG_BAD_PLAN, FG_CLUSTER, "plan.tiles is 5; for this problem it must be 0 or 64", {0}, {.tiles = 5}},
       {FG_BAD_PLAN, FG_WGMMA, "plan.split_k is 2", {0}, {.split_k = 2}},
+      {FG_BAD_PLAN, FG_FULL, "plan.block_m is 88, plan.block_n 192; with swapped", {0}, {0, FG_B_BY_A, 88, 192, .cluster = 1}},
+      {FG_BAD_PLAN, FG_FULL, "plan.block_m is 112, plan.block_n 256; with swapped", {0}, {0, FG_B_BY_A, 112, 256, .cluster = 1}},
   };
   fg_gpu gpu = gpu_with(132), older = {.name = "an A100", .arch = "sm_80", .sms = 108, .shared_bytes = 166912};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

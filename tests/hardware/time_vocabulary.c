@@ -177,6 +177,8 @@ static void print_waits(void) {
   row("`tma_load_2d()` of 16 KB in the L2, until `mbarrier_wait()` is over",
       time_kernel("load_latency", 1, 32, ROUNDS, 128, 0, false));
   row("the same of 1 KB", time_kernel("load_latency", 1, 32, ROUNDS, 8, 0, false));
+  row("`copy_four_bytes()` by a warp, until `mbarrier_wait()` is over", time_kernel("copy_latency", 1, 32, ROUNDS, 8, 1, false));
+  row("the same, eight by each thread", time_kernel("copy_latency", 1, 32, ROUNDS, 8, 8, false));
   row("`tma_load_multicast()` of 16 KB to two blocks, until the wait is over",
       time_kernel("multicast_latency", 2, 32, ROUNDS, 128, 0, false));
   row("a 16 KB box, eight under way", time_kernel("load_rate", 1, 32, ROUNDS, 128, 64, false));

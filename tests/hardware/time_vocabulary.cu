@@ -3,6 +3,7 @@
 #define WGMMA_N 256
 #include "bulk.cuh"
 #include "cluster.cuh"
+#include "copy.cuh"
 #include "tma.cuh"
 #include "unroll.cuh"
 #include "warp.cuh"
@@ -105,6 +106,25 @@ KERNEL(store_latency) {
     else
       bulk_wait_read(0);
     args.cycles[round] = clock64() - begin;
+  }
+}
+
+/* Copies of four bytes, `length` by each thread of a warp, until they are known to have come: from other bytes in each round, which are
+ * not nearer than the L2. */
+KERNEL(copy_latency) {
+  FG_SHARED(struct shared, shared);
+  init(shared, 32);
+  FG_UNROLL(1)
+  for (int round = 0; round < args.rounds; round++) {
+    long long begin = clock64();
+    FG_UNROLL(1)
+    for (int i = 0; i < args.length; i++) {
+      const float *from = args.out + (round * args.length + i) % 512 * 32 + threadIdx.x;
+      copy_four_bytes(&((float *)shared.stage[0])[i * 32 + threadIdx.x], from, true);
+    }
+    mbarrier_arrive_when_copied(&shared.barrier[0]);
+    mbarrier_wait(&shared.barrier[0], round % 2);
+    if (threadIdx.x == 0) args.cycles[round] = clock64() - begin;
   }
 }
 
