@@ -33,7 +33,7 @@ struct contender {
 struct setup {
   struct shape_list shapes;
   struct contender contenders[MAX_CONTENDERS];
-  int contender_count, repeats, settled_ms, seconds, ordinal, json;
+  int contender_count, repeats, settled_ms, seconds, ordinal, json, list;
   bool has_peers, has_bf16;
 };
 
@@ -512,6 +512,12 @@ static double share_of(const struct contender *contender, const struct floors *f
   return (has_fmas ? fmax(floors->fma_us, floors->memory_us) : floors->limit_us) / us;
 }
 
+/* Which operand's rows are the tensor core's, where the level has a choice. */
+static const char *order_name(fg_order order) {
+  static const char *const names[] = {[FG_DEFAULT_ORDER] = "", [FG_A_BY_B] = "A by B", [FG_B_BY_A] = "B by A"};
+  return names[order];
+}
+
 static json_t *level_json(const struct contender *contender, const struct call *call) {
   const fg_plan *plan = &call->plan;
   bool is_own = contender->wish.block_m == 0;
@@ -519,6 +525,7 @@ static json_t *level_json(const struct contender *contender, const struct call *
                           "block_m", plan->block_m, "block_n", plan->block_n, "stages", plan->stages, "threads", plan->threads,
                           "blocks", plan->blocks, "cluster", plan->cluster, "split_k", plan->split_k, "shared_bytes",
                           plan->shared_bytes, "tiles", (json_int_t)plan->tiles);
+  if (plan->order != FG_DEFAULT_ORDER) json_object_set_new(row, "order", json_string(order_name(plan->order)));
   if (call->why_not[0]) json_object_set_new(row, "why_not", json_string(call->why_not));
   return row;
 }
@@ -550,9 +557,9 @@ static void print_row(struct shape shape, const struct contender *contender, con
     return;
   }
   if (call->product)
-    printf("%9s %6s %3s", "", "", "");
+    printf("%9s %6s %6s %2s", "", "", "", "");
   else
-    printf("%3d x %-3d %6d %3d", plan->block_m, plan->block_n, plan->blocks, plan->split_k);
+    printf("%3d x %-3d %6s %6d %2d", plan->block_m, plan->block_n, order_name(plan->order), plan->blocks, plan->split_k);
   printf(" %10.1f %10.1f %10.1f %8.2f %6.3f", cold->median, cold->min, cold->max, floors->flops / cold->median * 1e-6,
          share_of(contender, floors, cold->median));
   if (settled) print_settled(settled, floors);
@@ -650,6 +657,12 @@ static void parse_contenders(char *text, struct setup *setup) {
   }
 }
 
+static void print_shapes(const struct shape_list *list) {
+  for (int i = 0; i < list->count; i++)
+    printf("%s%" PRId64 "x%" PRId64 "x%" PRId64, i > 0 ? "," : "", list->items[i].m, list->items[i].n, list->items[i].k);
+  printf("\n");
+}
+
 static struct bench open_bench(const struct setup *setup) {
   struct bench bench = {.driver = fg_driver()};
   if (!bench.driver) fail(EXIT_SUCCESS, fg_message()); /* nothing to measure */
@@ -676,6 +689,16 @@ static struct bench open_bench(const struct setup *setup) {
   return bench;
 }
 
+static void close_bench(struct bench *bench) {
+  cublaslt_close(bench->cublaslt);
+  nvml_close(bench->nvml);
+  free_operands(bench);
+  require(fg_memory_free(bench->gpu, bench->workspace));
+  require(fg_memory_free(bench->gpu, bench->flush));
+  fg_context_destroy(bench->gpu);
+  fg_context_destroy(bench->cpu);
+}
+
 static void print_head(const struct bench *bench, const struct setup *setup) {
   const struct machine *machine = &bench->machine;
   printf("finegemm %s, %s, %d multiprocessors at up to %d MHz: FP32 %.1f TFLOPS, memory %.2f TB/s, L2 %.0f MiB\n", fg_version(),
@@ -687,8 +710,8 @@ static void print_head(const struct bench *bench, const struct setup *setup) {
   printf("CUDA %d, NVRTC %d, ", machine->driver_version, machine->compiler_version);
   if (bench->cublaslt) printf("cuBLASLt %d, ", cublaslt_version(bench->cublaslt));
   printf("%d shapes, %d rounds\n\n", setup->shapes.count, setup->repeats);
-  printf("%6s   %6s   %6s  %-17s %9s %6s %3s %10s %10s %10s %8s %6s %10s %8s %5s\n", "m", "n", "k", "", "tile", "blocks", "K/",
-         "us", "min", "max", "TFLOPS", "share", "settled us", "TFLOPS", "MHz");
+  printf("%6s   %6s   %6s  %-17s %9s %6s %6s %2s %10s %10s %10s %8s %6s %10s %8s %5s\n", "m", "n", "k", "", "tile", "", "blocks",
+         "K/", "us", "min", "max", "TFLOPS", "share", "settled us", "TFLOPS", "MHz");
 }
 
 static void print_foot(const struct bench *bench, const struct setup *setup, const json_t *summary) {
@@ -696,10 +719,10 @@ static void print_foot(const struct bench *bench, const struct setup *setup, con
   print_summary(summary);
   printf(
       "\nus: one launch by events, %.0f GB written before it. K/: ranges of K. share: of what the FP32 rate or memory admits, for what\n"
-      "multiplies with tensor cores of the limit. ",
-      bench->cold_bytes * 1e-9);
-  if (setup->settled_ms > 0) printf("settled: back to back for %d ms, and the clock meanwhile. ", setup->settled_ms);
-  printf("off by: of the\nexact product, on up to %d rows.\n", CHECKED_ROWS);
+      "multiplies with tensor cores of the limit. off by: of the exact product, on up to %d rows.\n",
+      bench->cold_bytes * 1e-9, CHECKED_ROWS);
+  if (setup->settled_ms > 0)
+    printf("settled us: back to back for %d ms. MHz: the multiprocessors' clock then.\n", setup->settled_ms);
 }
 
 static void print_json(const struct bench *bench, const struct setup *setup, json_t *results, json_t *summary) {
@@ -727,22 +750,26 @@ static double seconds_now(void) {
   return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static void run(struct bench *bench, const struct setup *setup) {
+/* Returns whether a level was wrong. */
+static bool run(const struct setup *setup) {
+  struct bench bench = open_bench(setup);
   const double begin = seconds_now();
   json_t *results = json_array();
   int done = 0;
-  if (!setup->json) print_head(bench, setup);
+  if (!setup->json) print_head(&bench, setup);
   for (; done < setup->shapes.count && (setup->seconds == 0 || seconds_now() - begin < setup->seconds); done++)
-    json_array_append_new(results, measure(bench, setup, setup->shapes.items[done]));
+    json_array_append_new(results, measure(&bench, setup, setup->shapes.items[done]));
   if (done < setup->shapes.count)
     fprintf(stderr, BENCH ": %d of %d shapes were measured in %d seconds\n", done, setup->shapes.count, setup->seconds);
   json_t *summary = summarise(results);
   if (setup->json)
-    print_json(bench, setup, results, summary);
+    print_json(&bench, setup, results, summary);
   else
-    print_foot(bench, setup, summary);
+    print_foot(&bench, setup, summary);
   json_decref(summary);
   json_decref(results);
+  close_bench(&bench);
+  return bench.has_wrong_level;
 }
 
 int main(int argc, const char **argv) {
@@ -760,6 +787,7 @@ int main(int argc, const char **argv) {
       {"settled", 0, POPT_ARG_INT, &setup.settled_ms, 0, "for how many milliseconds each is run back to back; 0: not (400)",
        "MS"},
       {"seconds", 0, POPT_ARG_INT, &setup.seconds, 0, "begin no further shape after so many; 0: never stop (0)", "N"},
+      {"list", 0, POPT_ARG_NONE, &setup.list, 0, "print the shapes, commas between them, and end", NULL},
       {"device", 0, POPT_ARG_INT, &setup.ordinal, 0, "which GPU (0)", "N"},
       {"json", 0, POPT_ARG_NONE, &setup.json, 0, "print JSON instead of a table", NULL},
       POPT_AUTOHELP POPT_TABLEEND};
@@ -778,19 +806,15 @@ int main(int argc, const char **argv) {
   if (!shapes || !levels) fail(EXIT_FAILURE, "no memory");
   setup.shapes = shapes_of(shapes);
   parse_contenders(levels, &setup);
-  struct bench bench = open_bench(&setup);
-  run(&bench, &setup);
-  cublaslt_close(bench.cublaslt);
-  nvml_close(bench.nvml);
-  free_operands(&bench);
-  require(fg_memory_free(bench.gpu, bench.workspace));
-  require(fg_memory_free(bench.gpu, bench.flush));
-  fg_context_destroy(bench.gpu);
-  fg_context_destroy(bench.cpu);
+  bool has_wrong_level = false;
+  if (setup.list)
+    print_shapes(&setup.shapes);
+  else
+    has_wrong_level = run(&setup);
   poptFreeContext(arguments);
   free(setup.shapes.items);
   free(shapes);
   free(levels);
-  if (bench.has_wrong_level) fail(EXIT_FAILURE, "a level is wrong: see its rows");
+  if (has_wrong_level) fail(EXIT_FAILURE, "a level is wrong: see its rows");
   return ferror(stdout) || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -52,9 +52,9 @@ static inline void print_gpu_head(const json_t *file) {
 }
 
 static inline void print_gpu_tail(const json_t *file) {
-  double driver = number(file, "driver"), nvrtc = number(file, "nvrtc");
-  printf("driver's CUDA %.1f, NVRTC %.1f, finegemm %s, commit %s", driver / 1000, nvrtc / 1000, text(file, "version"),
-         text(file, "commit"));
+  printf("driver's CUDA %.1f", number(file, "driver") / 1000);
+  if (number(file, "nvrtc") > 0) printf(", NVRTC %.1f", number(file, "nvrtc") / 1000);
+  printf(", finegemm %s, commit %s", text(file, "version"), text(file, "commit"));
 }
 
 /* The tables of such a run; where there are few shapes, of each. `path` is its file's, from which the pictures have their names. */

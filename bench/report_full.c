@@ -107,9 +107,9 @@ static void print_steps(const json_t *file) {
 static void print_shapes(const json_t *file, const char *const *peers, int peer_count) {
   size_t r;
   const json_t *result;
-  printf("\n| m | n | k | tile | cluster | ranges of K | us | of the limit | TFLOPS | settled | MHz |");
+  printf("\n| m | n | k | tile | | cluster | ranges of K | us | of the limit | TFLOPS | settled | MHz |");
   for (int p = 0; p < peer_count; p++) printf(" times %s |", peers[p]);
-  printf("\n|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|");
+  printf("\n|--:|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|");
   for (int p = 0; p < peer_count; p++) printf("--:|");
   printf("\n");
   json_array_foreach(json_object_get(file, "levels"), r, result) {
@@ -117,13 +117,13 @@ static void print_shapes(const json_t *file, const char *const *peers, int peer_
     printf("| %.0f | %.0f | %.0f |", number(result, "m"), number(result, "n"), number(result, "k"));
     if (row) {
       double us = inside(row, "cold", "median_us");
-      printf(" %.0fx%.0f | %.0f | %.0f | %.1f | %.1f %% | %.1f |", number(row, "block_m"), number(row, "block_n"),
-             number(row, "cluster"), number(row, "split_k"), us, 100 * number(result, "limit_us") / us,
+      printf(" %.0fx%.0f | %s | %.0f | %.0f | %.1f | %.1f %% | %.1f |", number(row, "block_m"), number(row, "block_n"),
+             text(row, "order"), number(row, "cluster"), number(row, "split_k"), us, 100 * number(result, "limit_us") / us,
              number(row, "gflops") * 1e-3);
       print_cell("%.1f", number(row, "settled_gflops") * 1e-3);
       print_cell("%.0f", inside(row, "settled", "clock_mhz"));
     } else {
-      printf(" not served | | | | | | | |");
+      printf(" not served | | | | | | | | |");
     }
     for (int p = 0; p < peer_count; p++) print_cell("%.2f", ratio_of(result, peers[p]));
     printf("\n");
@@ -144,6 +144,7 @@ void print_full(const json_t *file, const char *path) {
   if (json_object_get(file, "driver_name")) printf("driver %s, ", text(file, "driver_name"));
   print_gpu_tail(file);
   if (!isnan(number(file, "cublaslt"))) printf(", cuBLASLt %.0f", number(file, "cublaslt"));
+  if (json_object_get(file, "deep_gemm")) printf(", DeepGEMM %s", text(file, "deep_gemm"));
   printf("; medians of %.0f rounds. Geometric means of ratios.\n\n", number(file, "repeats"));
   print_classes(file, peers, peer_count);
   print_steps(file);
@@ -153,7 +154,7 @@ void print_full(const json_t *file, const char *path) {
   else
     printf(
         "\n![Share of the limit by shape](%s_share.svg)\n\n![Rate over operations for a byte, and the limits](%s_roofline.svg)\n\n"
-        "![Times cuBLASLt's speed by shape](%s_ratio.svg)\n",
+        "![Times a peer's speed by shape](%s_ratio.svg)\n",
         stem, stem, stem);
 }
 

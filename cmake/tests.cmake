@@ -149,6 +149,16 @@ add_test(NAME vocabulary COMMAND ${script}/vocabulary.sh $<TARGET_FILE:make_wgmm
 add_test(NAME header COMMAND ${script}/header.sh)
 add_test(NAME exports COMMAND ${script}/exports.sh $<TARGET_FILE:finegemm> $<$<TARGET_EXISTS:finegemm_emulator>:$<TARGET_FILE:finegemm_emulator>>)
 
+find_program(PYTHON python3)
+if(PYTHON)
+  add_test(NAME deep_gemm COMMAND ${script}/deep_gemm.sh ${PYTHON} ${CMAKE_C_COMPILER})
+endif()
+if(TARGET bench_gpu AND TARGET finegemm_emulator) # which fails where a level is wrong; what it says of time is nothing there
+  add_dependencies(bench_gpu finegemm_emulator)
+  add_test(NAME bench_gpu_emulated COMMAND ${CMAKE_COMMAND} -E env FG_DEVICE=emulator $<TARGET_FILE:bench_gpu> --shapes
+           1x128x512,2x128x512,100x101x144,300x256x128 --levels full,cluster,full:64x64 --repeats 1 --settled 0 --json)
+endif()
+
 # Examples that documents show: the header's, and the README's first C block as it stands there.
 file(READ README.md readme)
 string(REGEX MATCH "\n```c\n(([^`]|`[^`])*)\n```" block "${readme}")

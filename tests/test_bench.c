@@ -55,10 +55,10 @@ Test(bench, sets_have_the_shapes_that_they_promise) {
   cr_expect_eq(large.count, 7 * 4);
   for (int i = 0; i < squares.count; i++)
     cr_expect(squares.items[i].m == squares.items[i].n && squares.items[i].n == squares.items[i].k);
-  struct shape_list *const lists[] = {&seed, &ladder, &models, &small, &large, &squares};
+  const struct shape_list lists[] = {seed, ladder, models, small, large, squares};
   for (size_t l = 0; l < sizeof lists / sizeof *lists; l++) {
-    for (int i = 0; i < lists[l]->count; i++) cr_expect(lists[l]->items[i].k % 16 == 0 && !lists[l]->items[i].is_swept);
-    free(lists[l]->items);
+    for (int i = 0; i < lists[l].count; i++) cr_expect(lists[l].items[i].k % 16 == 0 && !lists[l].items[i].is_swept);
+    free(lists[l].items);
   }
 }
 
