@@ -42,23 +42,31 @@ __device__ inline void turn(struct turned *turned, const float (&sum)[BLOCK_N / 
 /* By a warp, thread `lane` of it: D's rows from `row` on, columns from `col` on, where the tile begins. */
 __device__ inline void write_rows(const struct fg_args &args, struct turned *turned, const float (&sum)[BLOCK_N / 2], int row,
                                   int col, int lane) {
-  int piece = lane % 8 * PIECE_COLS; /* each thread has one place in every fourth row */
-  bool aligned_fours = !D_TYPE && has_aligned_fours(args);
+  int piece = lane % 8 * PIECE_COLS; /* each thread has one place in every fourth row, from this one on: */
+  row += lane / 8;
+  long long four_rows = 4 * args.d.ld * TURNED_BYTES;
+  unsigned char *to = (unsigned char *)args.d.data + (row * args.d.ld + col + piece) * TURNED_BYTES;
+  bool is_whole = row - lane / 8 + 16 <= args.m && col + BLOCK_N <= args.n, aligned_fours = !D_TYPE && has_aligned_fours(args);
   FG_UNROLL((BLOCK_N + TURNED_COLS - 1) / TURNED_COLS)
   for (int first = 0; first < BLOCK_N; first += TURNED_COLS) {
     __syncwarp();
     turn(turned, sum, first, lane);
     __syncwarp();
-    if (first + piece >= BLOCK_N || col + first + piece >= args.n) continue;
-    FG_UNROLL(D_TYPE ? 4 : 1)
-    for (int r = lane / 8; r < 16; r += 4) {
-      if (row + r >= args.m) continue;
-      const unsigned char *from = place(turned, r, lane % 8 * 16);
+    if (BLOCK_N % TURNED_COLS != 0 && first + piece >= BLOCK_N) continue;
+    if (D_TYPE && is_whole) {
+      FG_UNROLL(4)
+      for (int i = 0; i < 4; i++)
+        *(uint4 *)(to + i * four_rows + first * TURNED_BYTES) = *(const uint4 *)place(turned, lane / 8 + 4 * i, lane % 8 * 16);
+      continue;
+    }
+    FG_UNROLL(1)
+    for (int i = 0; i < 4; i++) {
+      if (row + 4 * i >= args.m || col + first + piece >= args.n) continue;
+      const unsigned char *from = place(turned, lane / 8 + 4 * i, lane % 8 * 16);
       if (D_TYPE)
-        *(uint4 *)((unsigned char *)args.d.data + ((row + r) * args.d.ld + col + first + piece) * TURNED_BYTES) =
-            *(const uint4 *)from;
+        *(uint4 *)(to + i * four_rows + first * TURNED_BYTES) = *(const uint4 *)from;
       else
-        finish_four(args, row + r, col + first + piece, *(const float4 *)from, aligned_fours);
+        finish_four(args, row + 4 * i, col + first + piece, *(const float4 *)from, aligned_fours);
     }
   }
 }

@@ -92,9 +92,9 @@ __device__ static void produce_scales(const struct fg_args &args, struct shared 
 /* What a thread of the consumers has in hand. */
 struct consumer {
   struct place at;
-  unsigned long long a, b;             /* descriptors of its rows, and of the tile's columns, in the first stage */
-  const float *next_b_scale[B_SCALES]; /* of the block after the one in hand, whose are: */
-  float b_scale[B_SCALES];
+  unsigned long long a, b; /* descriptors of its rows, and of the tile's columns, in the first stage */
+  /* B's, for the tile's columns: of 32 blocks of K, one for each thread of the warp; and of the 32 after them, or of the tile after. */
+  float b_scales[B_SCALES], next_b_scales[B_SCALES];
   int row, lane; /* of the tile's rows, the first of a thread's two */
 };
 
@@ -104,35 +104,32 @@ struct step {
   int stage;
 };
 
-/* The scales of the tile's columns from `col` on. */
-__device__ inline void find_b_scales(const struct fg_args &args, struct consumer &me, int col) {
+/* Asks for the scales of columns from `col` on, from block `block` of `blocks` on. */
+__device__ inline void load_b_scales(const struct fg_args &args, struct consumer &me, int col, int block, int blocks) {
   if (B_1X128) return;
+  block += me.lane;
   FG_UNROLL(B_SCALES)
   for (int i = 0; i < B_SCALES; i++) {
     int row = (col / 128 + i) * 128, last = args.n - 1;
-    const float *scale = args.b_scale.data + ((row < last ? row : last) >> args.b_scale.row_shift) * args.b_scale.row_stride;
-    me.b_scale[i] = *scale;
-    me.next_b_scale[i] = scale + args.b_scale.block_stride;
+    me.next_b_scales[i] = block < blocks ? scale_at(args.b_scale, 0, row < last ? row : last, block) : 0;
   }
 }
 
 /* Begins the products of part `part` with the block of K in hand, whose scales are read first: what stands between two products delays
  * the second. */
-__device__ inline void start(const struct fg_args &args, struct shared &shared, struct consumer &me, struct step &step, int part,
-                             bool is_last) {
-  FG_UNROLL(B_SCALES)
-  for (int i = 0; i < B_SCALES; i++) step.b_scale[i] = me.b_scale[i];
+__device__ inline void start(struct shared &shared, struct consumer &me, struct step &step, int part, int block) {
   step.stage = me.at.stage;
-  if (part == 0) mbarrier_wait(&shared.full[step.stage], me.at.parity);
+  if (part == 0) {
+    FG_UNROLL(B_SCALES)
+    for (int i = 0; i < B_SCALES; i++) {
+      if (block % 32 == 0) me.b_scales[i] = me.next_b_scales[i];
+      if (!B_1X128) step.b_scale[i] = __shfl_sync(0xFFFFFFFF, me.b_scales[i], block % 32);
+    }
+    mbarrier_wait(&shared.full[step.stage], me.at.parity);
+  }
   step.upper = shared.a_scale[step.stage][me.row + part * 64], step.lower = shared.a_scale[step.stage][me.row + part * 64 + 8];
   multiply(step.dot, me.a + step.stage * (sizeof shared.a[0] / 16) + part * (64 * BLOCK_K / 16),
            me.b + step.stage * (sizeof shared.b[0] / 16));
-  if (part < PARTS - 1 || B_1X128) return;
-  FG_UNROLL(B_SCALES)
-  for (int i = 0; i < B_SCALES; i++) {
-    if (!is_last) me.b_scale[i] = *me.next_b_scale[i];
-    me.next_b_scale[i] += args.b_scale.block_stride;
-  }
 }
 
 /* The stage is read by this warp no more. */
@@ -153,71 +150,94 @@ __device__ inline void promote_rows(float (&sum)[BLOCK_N / 2], const struct step
   }
 }
 
-/* The same, where it belongs to 128. The tile begins at column `col`. */
-__device__ inline void promote_blocks(float (&sum)[BLOCK_N / 2], const struct step &step, int col) {
-  enum { LAST = B_SCALES - 1, MIDDLE = LAST / 2 };
-  float upper0 = __fmul_rn(step.upper, step.b_scale[0]), lower0 = __fmul_rn(step.lower, step.b_scale[0]);
-  float upper1 = __fmul_rn(step.upper, step.b_scale[LAST - MIDDLE]), lower1 = __fmul_rn(step.lower, step.b_scale[LAST - MIDDLE]);
-  float upper2 = __fmul_rn(step.upper, step.b_scale[LAST]), lower2 = __fmul_rn(step.lower, step.b_scale[LAST]);
+/* The same, where it belongs to 128, of which the first of the tile's columns is number `offset`: a constant. */
+__device__ inline void promote_blocks(float (&sum)[BLOCK_N / 2], const struct step &step, int offset) {
+  float upper[B_SCALES], lower[B_SCALES];
+  FG_UNROLL(B_SCALES)
+  for (int i = 0; i < B_SCALES; i++)
+    upper[i] = __fmul_rn(step.upper, step.b_scale[i]), lower[i] = __fmul_rn(step.lower, step.b_scale[i]);
   FG_UNROLL(BLOCK_N / 2)
   for (int i = 0; i < BLOCK_N / 2; i++) {
-    int which = B_SCALES == 1 ? 0 : (col % 128 + i * 2 / ALIKE * ALIKE) / 128;
-    float upper = which == 0 ? upper0 : LAST > 1 && which == 1 ? upper1 : upper2;
-    float lower = which == 0 ? lower0 : LAST > 1 && which == 1 ? lower1 : lower2;
-    sum[i] = __fmaf_rn(i / 2 % 2 ? lower : upper, step.dot[i], sum[i]);
+    int which = (offset + i / 4 * 8) / 128;
+    sum[i] = __fmaf_rn(i / 2 % 2 ? lower[which] : upper[which], step.dot[i], sum[i]);
   }
 }
 
 /* Waits until at most `pending` products are under way, and promotes. `is_last`: of those that read the stage. */
 __device__ inline void end(struct shared &shared, const struct consumer &me, struct step &step, float (&sum)[BLOCK_N / 2],
-                           int col, int pending, bool is_last) {
+                           int offset, int pending, bool is_last) {
   wgmma_wait(pending);
   wgmma_hold(step.dot);
   if (is_last && !B_1X128) give_back(shared, me, step.stage);
-  if (B_1X128)
+  if (B_1X128) {
     promote_rows(sum, step, shared.b_scale[B_1X128 ? step.stage : 0], me.lane);
-  else
-    promote_blocks(sum, step, col);
+  } else if (ALIKE == 128) {
+    promote_blocks(sum, step, 0);
+  } else {
+    FG_UNROLL(128 / ALIKE)
+    for (int i = 0; i < 128; i += ALIKE)
+      if (offset == i) promote_blocks(sum, step, i);
+  }
   if (is_last && B_1X128) give_back(shared, me, step.stage);
 }
 
-/* The blocks of K from the second on, of a tile of `blocks`. The first is under way. */
+/* What is multiplied: a tile, and after it another. */
+struct work {
+  struct tile tile, next;
+  bool has_next;
+  int offset; /* of the tile's first column among 128 that share scales */
+  int blocks; /* of K */
+};
+
+/* After block `block`, a multiple of 32, has begun: for the next 32, or the next tile. */
+__device__ inline void look_ahead(const struct fg_args &args, struct consumer &me, const struct work &work, int block) {
+  if (block + 32 < work.blocks)
+    load_b_scales(args, me, work.tile.col, block + 32, work.blocks);
+  else
+    load_b_scales(args, me, work.next.col, 0, work.has_next ? work.blocks : 0);
+}
+
+/* The next block of K. */
+__device__ inline void go_on(const struct fg_args &args, struct shared &shared, struct consumer &me, struct step &step,
+                             const struct work &work, int block) {
+  advance(&me.at);
+  start(shared, me, step, 0, block);
+  if (block % 32 == 0) look_ahead(args, me, work, block);
+}
+
+/* The blocks of K of which the first is under way. */
 __device__ inline void add_blocks(const struct fg_args &args, struct shared &shared, struct consumer &me, struct step &first,
-                                  float (&sum)[PARTS][BLOCK_N / 2], int col, int blocks) {
-  int block = 1;
+                                  float (&sum)[PARTS][BLOCK_N / 2], const struct work &work) {
+  int block = 1, blocks = work.blocks, offset = work.offset;
   if (HAS_TWO_DOTS) {
     struct step second;
     FG_UNROLL(1)
     for (; block + 1 < blocks; block += 2) { /* one product is under way from turn to turn: the compiler follows no more */
-      advance(&me.at);
-      start(args, shared, me, second, 0, false);
-      end(shared, me, first, sum[0], col, 1, true);
-      advance(&me.at);
-      start(args, shared, me, first, 0, block + 2 == blocks);
-      end(shared, me, second, sum[0], col, 1, true);
+      go_on(args, shared, me, second, work, block);
+      end(shared, me, first, sum[0], offset, 1, true);
+      go_on(args, shared, me, first, work, block + 1);
+      end(shared, me, second, sum[0], offset, 1, true);
     }
     if (block < blocks) {
-      advance(&me.at);
-      start(args, shared, me, second, 0, true);
-      end(shared, me, first, sum[0], col, 1, true);
-      end(shared, me, second, sum[0], col, 0, true);
+      go_on(args, shared, me, second, work, block);
+      end(shared, me, first, sum[0], offset, 1, true);
+      end(shared, me, second, sum[0], offset, 0, true);
     } else {
-      end(shared, me, first, sum[0], col, 0, true);
+      end(shared, me, first, sum[0], offset, 0, true);
     }
   } else {
-    end(shared, me, first, sum[0], col, 0, PARTS == 1);
+    end(shared, me, first, sum[0], offset, 0, PARTS == 1);
     if (PARTS == 2) {
-      start(args, shared, me, first, 1, blocks == 1);
-      end(shared, me, first, sum[PARTS - 1], col, 0, true);
+      start(shared, me, first, 1, 0);
+      end(shared, me, first, sum[PARTS - 1], offset, 0, true);
     }
     FG_UNROLL(1)
     for (; block < blocks; block++) {
-      advance(&me.at);
-      FG_UNROLL(PARTS)
-      for (int part = 0; part < PARTS; part++) {
-        start(args, shared, me, first, part, block + 1 == blocks);
-        end(shared, me, first, sum[part], col, 0, part == PARTS - 1);
-      }
+      go_on(args, shared, me, first, work, block);
+      end(shared, me, first, sum[0], offset, 0, PARTS == 1);
+      if (PARTS == 1) continue;
+      start(shared, me, first, 1, block);
+      end(shared, me, first, sum[PARTS - 1], offset, 0, true);
     }
   }
   advance(&me.at);
@@ -232,7 +252,7 @@ __device__ inline void write_parts(const struct fg_args &args, struct turned *tu
 
 /* Warpgroup `warpgroup` of the consumers, thread `thread` of it. */
 __device__ static void consume(const struct fg_args &args, struct shared &shared, int warpgroup, int thread) {
-  int warp = __shfl_sync(0xFFFFFFFF, thread / 32, 0), own_rows = warpgroup * PARTS * 64, blocks = blocks_of(args.k);
+  int warp = __shfl_sync(0xFFFFFFFF, thread / 32, 0), own_rows = warpgroup * PARTS * 64;
   struct consumer me = {{0, 0},
                         wgmma_descriptor(shared.a[0] + own_rows, BLOCK_K),
                         wgmma_descriptor(shared.b[0], BLOCK_K),
@@ -241,18 +261,23 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
                         own_rows + row_of_thread(thread),
                         thread % 32};
   struct turned *turned = &shared.turned[warpgroup * 4 + warp];
-  struct tile tile, last = {-1, 0};
+  struct work work = {{}, {}, false, 0, (int)blocks_of(args.k)};
+  struct tile last = {-1, 0};
   float sum[PARTS][BLOCK_N / 2];
-  for (unsigned number = blockIdx.x; find_tile(args, number, &tile); number += gridDim.x) {
+  unsigned number = blockIdx.x;
+  bool is_there = find_tile(args, number, &work.tile);
+  load_b_scales(args, me, work.tile.col, 0, is_there ? work.blocks : 0);
+  for (; is_there; is_there = work.has_next, work.tile = work.next) {
     struct step first;
-    find_b_scales(args, me, tile.col);
-    start(args, shared, me, first, 0, blocks == 1);
+    work.offset = __shfl_sync(0xFFFFFFFF, work.tile.col % 128, 0); /* so that the compiler knows that threads have the same */
+    start(shared, me, first, 0, 0);
+    work.has_next = find_tile(args, number += gridDim.x, &work.next);
+    look_ahead(args, me, work, 0);
     if (D_TYPE && last.row >= 0) write_parts(args, turned, sum, last.row, last.col, me.lane);
-    last = {tile.row + own_rows + warp * 16, tile.col};
-    FG_UNROLL(PARTS)
-    for (int part = 0; part < PARTS; part++) FG_UNROLL(BLOCK_N / 2)
-    for (int i = 0; i < BLOCK_N / 2; i++) sum[part][i] = 0;
-    add_blocks(args, shared, me, first, sum, tile.col, blocks);
+    last = {work.tile.row + own_rows + warp * 16, work.tile.col};
+    FG_UNROLL(PARTS * BLOCK_N / 2)
+    for (int i = 0; i < PARTS * BLOCK_N / 2; i++) sum[i / (BLOCK_N / 2)][i % (BLOCK_N / 2)] = 0;
+    add_blocks(args, shared, me, first, sum, work);
     if (!D_TYPE) write_parts(args, turned, sum, last.row, last.col, me.lane);
   }
   if (D_TYPE && last.row >= 0) write_parts(args, turned, sum, last.row, last.col, me.lane);
@@ -260,9 +285,8 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
 
 /* D where there is no K. */
 __device__ static void write_zeros(const struct fg_args &args) {
-  FG_UNROLL(1)
-  for (int row = blockIdx.x; row < args.m; row += gridDim.x) FG_UNROLL(1)
-  for (int col = threadIdx.x; col < args.n; col += THREADS) finish(args, 0, 0, row, col, 0);
+  for (int row = blockIdx.x; row < args.m; row += gridDim.x)
+    for (int col = threadIdx.x; col < args.n; col += THREADS) finish(args, 0, 0, row, col, 0);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_constant__ struct fg_args args) {
