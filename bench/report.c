@@ -245,11 +245,13 @@ static void print_quantise(const json_t *file) {
 /* --- GPUs */
 
 static void print_gpu_row(const json_t *result, const json_t *row) {
+  if (isnan(number(row, "gflops"))) return; /* it was not timed */
   printf("| %.0f | %.0f | %.0f | %s |", number(result, "m"), number(result, "n"), number(result, "k"), text(row, "name"));
   isnan(number(row, "block_m")) ? printf(" |") : printf(" %.0fx%.0f |", number(row, "block_m"), number(row, "block_n"));
-  printf(" %.1f | %.1f | %.1f | %.2f | %.3f | %.1f | %.2f |\n", inside(row, "cold", "median_us"), inside(row, "cold", "min_us"),
-         inside(row, "cold", "max_us"), number(row, "gflops") * 1e-3, number(row, "share"), inside(row, "settled", "median_us"),
-         number(row, "settled_gflops") * 1e-3);
+  printf(" %.1f | %.1f | %.1f | %.2f | %.3f |", inside(row, "cold", "median_us"), inside(row, "cold", "min_us"),
+         inside(row, "cold", "max_us"), number(row, "gflops") * 1e-3, number(row, "share"));
+  double settled_us = inside(row, "settled", "median_us");
+  isnan(settled_us) ? printf(" | |\n") : printf(" %.1f | %.2f |\n", settled_us, number(row, "settled_gflops") * 1e-3);
 }
 
 /* What of the peers' results was looked at. */
@@ -261,6 +263,7 @@ static void print_peers(const json_t *file) {
          number(file, "cublaslt"));
   json_array_foreach(json_object_get(file, "levels"), r, result) {
     json_array_foreach(json_object_get(result, "peers"), i, row) {
+      if (isnan(number(row, "gflops"))) continue;
       printf("| %.0f | %.0f | %.0f | %s | %.5f | %.0f |", number(result, "m"), number(result, "n"), number(result, "k"),
              text(row, "name"), number(row, "relative_error"), number(row, "checked"));
       isnan(number(row, "outside_bound")) ? printf(" | |\n")
