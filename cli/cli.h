@@ -30,7 +30,7 @@ struct command {
 };
 
 extern const struct command command_levels, command_doctor, command_quantize, command_gemm, command_compare, command_inspect,
-    command_explain, command_demo, command_lesson, command_plan, command_precompile, command_cache, command_emulate;
+    command_explain, command_demo, command_lesson, command_plan, command_precompile, command_cache, command_emulate, command_tune;
 
 /* say.c: messages, memory that lives until the process ends, time. */
 void set_program(const char *name); /* what messages begin with */
@@ -90,6 +90,31 @@ int threads_option(const char *count);                                          
 int split_k_option(const char *count);                                                      /* 1 for NULL */
 fg_context *make_context(int threads);
 
+/* model_shapes.c: the matrices B of a model's linear layers, without repetitions of a name. */
+struct shape {
+  const char *name; /* "q_b_proj" */
+  int64_t n, k;
+  int64_t groups; /* of experts; 0: a single matrix */
+  fg_type b_type; /* FG_DEFAULT_TYPE: not known */
+};
+struct shapes {
+  struct shape *list;
+  int64_t count;
+};
+void shapes_add(struct shapes *shapes, struct shape shape);
+struct shapes shapes_of_config(const char *path);  /* Hugging Face's config.json */
+struct shapes shapes_of_weights(const char *path); /* .safetensors: FP8 with scales beside */
+
+/* lists.c: options that are lists, "A,B,C"; each returns how many there are. */
+enum { MOST_ITEMS = 64 };
+#define MOST_LISTED ((int64_t)1 << 40) /* of a size */
+struct range {
+  int64_t first, last;
+};
+int split_option(const char *option, const char *list, const char *items[MOST_ITEMS]);
+int ranges_option(const char *option, const char *list, struct range ranges[MOST_ITEMS]); /* "1-64,4096" */
+struct shapes shapes_of_lists(const char *n_list, const char *k_list, int64_t groups);    /* every n with every k */
+
 /* device.c: levels whose operands are in a GPU's memory. To the rest of the program all matrices are in the host's. */
 fg_device memory_of(fg_level level);             /* FG_CPU for FG_BEST */
 fg_level host_level(fg_level level);             /* a level of the CPU with the same bound: itself, or its twin */
@@ -102,6 +127,8 @@ fg_status level_serves(fg_context *context, const fg_problem *problem); /* such 
 /* The context for --level and --device (NULL: 0): `host` or one of CUDA, which lives until the process ends. FG_BEST, which is of the
  * CPU unless a device is named, becomes the level that it stands for. */
 fg_context *context_for(fg_level *level, const char *device, fg_context *host);
+/* The level of a problem of such a context: where it is FG_BEST, the one that will multiply it. */
+fg_level planned_level(fg_context *context, const fg_problem *problem);
 
 /* The same problem with packed operands, and groups' values of 32 bits by default, in the context's memory; in a context of the CPU the
  * problem itself. D is to be waited for, fetched and freed with the rest; unless FG_OK, nothing is. */
@@ -174,21 +201,6 @@ int64_t result_bytes(const fg_problem *problem); /* of D */
 
 /* timeline_svg.c: a picture of a trace of the emulator; *bytes long, the caller frees. */
 char *timeline_svg(const json_t *trace, const char *title, size_t *bytes);
-
-/* model_shapes.c: the matrices B of a model's linear layers, without repetitions of a name. */
-struct shape {
-  const char *name; /* "q_b_proj" */
-  int64_t n, k;
-  int64_t groups; /* of experts; 0: a single matrix */
-  fg_type b_type; /* FG_DEFAULT_TYPE: not known */
-};
-struct shapes {
-  struct shape *list;
-  int64_t count;
-};
-void shapes_add(struct shapes *shapes, struct shape shape);
-struct shapes shapes_of_config(const char *path);  /* Hugging Face's config.json */
-struct shapes shapes_of_weights(const char *path); /* .safetensors: FP8 with scales beside */
 
 /* recorded.c: the numbers of lessons that are kernels, as their pages have them, between two markers. */
 struct page {

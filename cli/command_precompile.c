@@ -5,56 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_ITEMS = 64 };
-
 /* --- What is asked for */
 
 struct pair {
   fg_type a, b;
 };
 
-struct range {
-  int64_t first, last;
-};
-
-static const int64_t most_size = (int64_t)1 << 40;
-
-/* The items of "A,B,C"; returns how many. */
-static int split(const char *option, const char *list, const char *items[MOST_ITEMS]) {
-  int count = 0;
-  for (const char *begin = list;; begin++) {
-    size_t length = strcspn(begin, ",");
-    if (count == MOST_ITEMS) fail(BAD_USAGE, "%s has more than %d items", option, MOST_ITEMS);
-    if (length == 0) fail(BAD_USAGE, "%s is '%s'; an item of the list is empty", option, list);
-    items[count++] = text("%.*s", (int)length, begin);
-    begin += length;
-    if (*begin == '\0') return count;
-  }
-}
-
-static int sizes_option(const char *option, const char *list, int64_t sizes[MOST_ITEMS]) {
-  const char *items[MOST_ITEMS];
-  int count = split(option, list, items);
-  for (int i = 0; i < count; i++) sizes[i] = number_option(option, items[i], 1, most_size);
-  return count;
-}
-
-static int ranges_option(const char *list, struct range ranges[MOST_ITEMS]) {
-  const char *items[MOST_ITEMS];
-  int count = split("--m", list, items);
-  for (int i = 0; i < count; i++) {
-    const char *dash = strchr(items[i], '-');
-    const char *first = dash ? text("%.*s", (int)(dash - items[i]), items[i]) : items[i];
-    ranges[i].first = number_option("--m", first, 1, most_size);
-    ranges[i].last = dash ? number_option("--m", dash + 1, 1, most_size) : ranges[i].first;
-    if (ranges[i].last < ranges[i].first) fail(BAD_USAGE, "--m is '%s'; a range must ascend", items[i]);
-  }
-  return count;
-}
-
 static int types_option(const char *list, struct pair pairs[MOST_ITEMS]) {
   const char *items[MOST_ITEMS];
-  int count = split("--types", list, items);
+  int count = split_option("--types", list, items);
   for (int i = 0; i < count; i++) {
     const char *colon = strchr(items[i], ':');
     if (!colon) fail(BAD_USAGE, "--types is '%s'; it must be pairs of A's type and B's, as e4m3:e4m3,e5m2:e4m3", items[i]);
@@ -66,18 +25,9 @@ static int types_option(const char *list, struct pair pairs[MOST_ITEMS]) {
 
 static int levels_option(const char *list, fg_level levels[MOST_ITEMS]) {
   const char *items[MOST_ITEMS];
-  int count = split("--levels", list, items);
+  int count = split_option("--levels", list, items);
   for (int i = 0; i < count; i++) levels[i] = level_option("--levels", items[i]);
   return count;
-}
-
-static struct shapes shapes_of_lists(const char *n_list, const char *k_list, int64_t groups) {
-  int64_t n[MOST_ITEMS], k[MOST_ITEMS];
-  int ns = sizes_option("--n", n_list, n), ks = sizes_option("--k", k_list, k);
-  struct shapes shapes = {0};
-  for (int i = 0; i < ns; i++)
-    for (int j = 0; j < ks; j++) shapes_add(&shapes, (struct shape){.name = "", .n = n[i], .k = k[j], .groups = groups});
-  return shapes;
 }
 
 /* --- Which kernels that takes */
@@ -100,9 +50,9 @@ struct jobs {
 
 /* The kernel's constants: all else of a plan is for the launch. */
 static bool is_same_kernel(const struct job *job, const fg_problem *problem, const fg_plan *plan) {
-  return job->plan.level == plan->level && job->plan.block_m == plan->block_m && job->plan.block_n == plan->block_n &&
-         job->plan.stages == plan->stages && job->plan.cluster == plan->cluster && job->problem.a.type == problem->a.type &&
-         job->problem.b.type == problem->b.type && job->problem.kind == problem->kind;
+  return job->plan.level == plan->level && job->plan.order == plan->order && job->plan.block_m == plan->block_m &&
+         job->plan.block_n == plan->block_n && job->plan.stages == plan->stages && job->plan.cluster == plan->cluster &&
+         job->problem.a.type == problem->a.type && job->problem.b.type == problem->b.type && job->problem.kind == problem->kind;
 }
 
 /* `nth` of the levels that are asked for. What it does not serve needs no kernel of it. */
@@ -270,9 +220,9 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   struct range ranges[MOST_ITEMS];
   struct pair pairs[MOST_ITEMS];
   fg_level levels[MOST_ITEMS];
-  int range_count = ranges_option(m, ranges), level_count = levels_option(levels_text ? levels_text : "best", levels);
+  int range_count = ranges_option("--m", m, ranges), level_count = levels_option(levels_text ? levels_text : "best", levels);
   int pair_count = types_option(types ? types : weights ? "e4m3:e4m3,e4m3:e5m2" : "e4m3:e4m3", pairs);
-  int64_t groups = groups_text ? number_option("--groups", groups_text, 1, most_size) : 0;
+  int64_t groups = groups_text ? number_option("--groups", groups_text, 1, MOST_LISTED) : 0;
   int threads = threads_option(threads_text);
   fg_gpu gpu = gpu_option(&choice);
   struct shapes shapes = config    ? shapes_of_config(config)

@@ -8,7 +8,7 @@
 static const struct command *const commands[] = {&command_levels,  &command_doctor,  &command_quantize,   &command_gemm,
                                                  &command_compare, &command_explain, &command_inspect,    &command_demo,
                                                  &command_lesson,  &command_plan,    &command_precompile, &command_cache,
-                                                 &command_emulate};
+                                                 &command_emulate, &command_tune};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(void) {

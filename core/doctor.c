@@ -2,6 +2,7 @@
 #include "core.h"
 #include "cpu.h"
 #include "probe.h"
+#include "tuned.h"
 
 #include <cblas.h>
 #include <inttypes.h>
@@ -137,9 +138,29 @@ static fg_finding cache_finding(struct fg_probe *probe) {
   return finding;
 }
 
+static fg_finding plans_finding(struct fg_probe *probe) {
+  (void)probe;
+  fg_finding finding = {.name = "plans"};
+  struct fg_tuned *own;
+  int shipped = fg_tuned_shipped()->count;
+  finding.works = fg_tuned_load_own(&own) == FG_OK;
+  if (finding.works && own)
+    snprintf(finding.found, sizeof finding.found, "%d tuned by the user (FG_PLANS), %d in the library, else by its model",
+             own->count, shipped);
+  else if (finding.works)
+    snprintf(finding.found, sizeof finding.found, "%d tuned ones in the library, else by its model", shipped);
+  else
+    snprintf(finding.found, sizeof finding.found, "%.199s", fg_message());
+  if (!finding.works)
+    snprintf(finding.advice, sizeof finding.advice,
+             "none of the user's is used: name a table that 'finegemm tune' wrote in FG_PLANS, or unset it");
+  fg_tuned_free(own);
+  return finding;
+}
+
 /* What costs more to look at stands further down, and is left alone where nobody wants to know it. */
 int fg_doctor(fg_finding *findings, int capacity) {
-  static fg_finding (*const look[])(struct fg_probe * probe) = {cpu_finding,    blas_finding, cache_finding,
+  static fg_finding (*const look[])(struct fg_probe * probe) = {cpu_finding,    blas_finding, cache_finding, plans_finding,
                                                                 driver_finding, gpu_finding,  nvrtc_finding};
   enum { FINDINGS = sizeof look / sizeof look[0] };
   struct fg_probe probe = {0};

@@ -86,7 +86,12 @@ fg_status fg_gpu_open(int ordinal, struct fg_gpu_context **out) {
     return status;
   }
   context->log = fg_log_open();
-  if (fg_tuned_load_own(&context->tuned) != FG_OK) fg_log_ignored(context->log, fg_message());
+  status = fg_tuned_load_own(&context->tuned);
+  if (status == FG_OUT_OF_MEMORY) {
+    fg_gpu_close(context);
+    return status;
+  }
+  if (status != FG_OK) fg_log_ignored(context->log, fg_message());
   *out = context;
   return FG_OK;
 }
@@ -104,8 +109,6 @@ void fg_gpu_close(struct fg_gpu_context *context) {
 }
 
 const fg_gpu *fg_gpu_of(const struct fg_gpu_context *context) { return &context->gpu; }
-
-const struct fg_tuned *fg_gpu_tuned(const struct fg_gpu_context *context) { return context->tuned; }
 
 /* The device's context becomes the thread's, until leave() gives the caller's back. */
 static fg_status enter(const struct fg_gpu_context *context) {
@@ -415,7 +418,18 @@ static fg_status check_operands(const fg_problem *full, const fg_plan *plan, con
 static fg_status plan_for(const struct fg_gpu_context *context, const fg_problem *full, fg_plan *plan, struct copied *copied) {
   TRY(fg_plan_full(&context->gpu, context->tuned, full, plan));
   *copied = copied_by(full, plan);
-  return check_operands(full, plan, copied);
+  fg_status status = check_operands(full, plan, copied);
+  if (status != FG_UNSUPPORTED || !fg_plan_may_fall_back(full)) return status;
+  fg_problem slower = *full;
+  slower.level = FG_SHARED;
+  TRY(fg_plan_full(&context->gpu, context->tuned, &slower, plan));
+  *copied = copied_by(&slower, plan);
+  return FG_OK;
+}
+
+fg_status fg_gpu_plan(const struct fg_gpu_context *context, const fg_problem *full, fg_plan *plan) {
+  struct copied copied;
+  return plan_for(context, full, plan, &copied);
 }
 
 fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full) {
