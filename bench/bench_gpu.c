@@ -477,7 +477,7 @@ static void prepare_peer(const struct bench *bench, struct trial *trial, enum pe
 static void prepare_level(struct bench *bench, struct trial *trial, const struct contender *contender, struct call *call) {
   call->problem = problem_of(trial->shape, &bench->device, contender->level->level);
   call->problem.plan = &contender->wish;
-  fg_status status = fg_plan_make(&bench->machine.gpu, &call->problem, &call->plan);
+  fg_status status = fg_context_plan(bench->gpu, &call->problem, &call->plan);
   if (status == FG_UNSUPPORTED)
     snprintf(call->why_not, sizeof call->why_not, "%s", fg_message());
   else

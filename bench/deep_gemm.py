@@ -94,7 +94,7 @@ class Finegemm:
         library.fg_version.restype = library.fg_message.restype = c_char_p
         library.fg_context_create.argtypes = [POINTER(c_void_p), POINTER(fg_context_options)]
         library.fg_context_gpu.argtypes = [c_void_p, POINTER(fg_gpu)]
-        library.fg_plan_make.argtypes = [POINTER(fg_gpu), POINTER(fg_problem), POINTER(fg_plan)]
+        library.fg_context_plan.argtypes = [c_void_p, POINTER(fg_problem), POINTER(fg_plan)]
         library.fg_prepare.argtypes = library.fg_gemm.argtypes = [c_void_p, POINTER(fg_problem)]
         self.cpu, self.cuda, self.gpu = c_void_p(), c_void_p(), fg_gpu()
         self.require(library.fg_context_create(byref(self.cpu), byref(fg_context_options(device=CONSTANTS["FG_CPU"]))))
@@ -151,7 +151,7 @@ def problem_of(operands, d, level):
 def full_call(torch, finegemm, operands, d, row):
     """The level's call, its plan noted in `row`; or None, and row["why_not"]."""
     problem, plan = problem_of(operands, d, CONSTANTS["FG_FULL"]), fg_plan()
-    status = finegemm.library.fg_plan_make(byref(finegemm.gpu), byref(problem), byref(plan))
+    status = finegemm.library.fg_context_plan(finegemm.cuda, byref(problem), byref(plan))
     if status == CONSTANTS["FG_OK"]:
         status = finegemm.library.fg_prepare(finegemm.cuda, byref(problem))
     if status == CONSTANTS["FG_UNSUPPORTED"]:
