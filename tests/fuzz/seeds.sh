@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# seeds.sh FOLDER: writes what fuzzing starts from, small files of every kind, to FOLDER/fuzz_npy and FOLDER/fuzz_safetensors.
+# seeds.sh FOLDER: writes what fuzzing starts from, small files of every kind, to FOLDER/fuzz_npy, FOLDER/fuzz_safetensors and FOLDER/fuzz_plans.
 set -euo pipefail
-mkdir -p "$1/fuzz_npy" "$1/fuzz_safetensors"
+mkdir -p "$1/fuzz_npy" "$1/fuzz_safetensors" "$1/fuzz_plans"
 
 little_endian() { # NUMBER BYTES
   local number=$1 i
@@ -40,3 +40,18 @@ done
 safetensors layer '{"__metadata__":{"format":"pt"},"w":{"dtype":"F8_E4M3","shape":[3],"data_offsets":[4,7]},"w_scale_inv":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"empty":{"dtype":"BF16","shape":[0,7],"data_offsets":[7,7]}}  ' 7
 safetensors scalar '{"a\u00e9\n":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}' 4
 safetensors overlap '{"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"y":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}}' 6
+
+plans() { # FILE LINES
+  printf 'finegemm plans 1\n%s\n' "$2" >"$folder/fuzz_plans/$1"
+}
+plans few '# a remark
+gpu sm_90a 132 NVIDIA H100 80GB HBM3
+8 576 7168 128x128 2 8 128 12 8 8.54
+64 2112 7168 1x128 2 64 128 7 1 14.5
+4096 4096 7168 128x128 1 256 128 4 2 174.8
+
+gpu sm_90a 78 NVIDIA H20
+64 2112 7168 128x128 2 64 128 6 3 15'
+plans none ''
+plans small 'gpu sm_90a 1 x
+8 1 1 128x128 2 8 64 24 1 0.001'
