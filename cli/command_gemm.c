@@ -29,6 +29,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   problem.level = chosen;
   problem.split_k = ranges;
   problem.d = (fg_result){.data = claim_matrix(problem.m, problem.n, type_bytes(type), "D"), .type = type, .ld = problem.n};
+  problem.level = planned_level(context, &problem);
   double seconds = multiply(context, &problem, "multiplying");
   output_write(host, &out, problem.d.data, type, problem.m, problem.n);
   double gflops = seconds > 0 ? 2e-9 * (double)problem.m * (double)problem.n * (double)problem.k / seconds : 0;

@@ -95,7 +95,7 @@ static void need_shape(struct jobs *jobs, const fg_gpu *gpu, const struct shape 
   fg_problem problem = {.n = shape->n,
                         .k = shape->k,
                         .groups = shape->groups,
-                        .a = {.type = types->a},
+                        .a = {.type = types->a, .scale_layout = FG_ROWS_CONTIGUOUS}, /* as kernels like it */
                         .b = {.type = types->b},
                         .level = levels[nth]};
   const fg_kind kinds[] = {shape->groups ? FG_GROUPED_ROWS : FG_DENSE, FG_MASKED};

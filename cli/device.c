@@ -51,14 +51,19 @@ fg_context *context_for(fg_level *level, const char *device, fg_context *host) {
     return host;
   }
   static fg_context *context;
-  fg_gpu gpu;
-  fg_plan plan;
   require(level_exists(*level), "");
   require(cuda_context(ordinal, &context), "");
-  require(fg_context_gpu(context, &gpu), "");
-  require(fg_plan_make(&gpu, &(fg_problem){.level = *level}, &plan), "");
-  *level = plan.level;
   return context;
+}
+
+fg_level planned_level(fg_context *context, const fg_problem *problem) {
+  fg_problem there = *problem; /* memory of its own is aligned */
+  fg_plan plan;
+  if (problem->level != FG_BEST) return problem->level;
+  there.a.data = there.b.data = there.c.data = there.bias.data = there.d.data = NULL;
+  there.a.scale = there.b.scale = NULL;
+  require(fg_context_plan(context, &there, &plan), "");
+  return plan.level;
 }
 
 /* *to: the context's own memory with a copy of these bytes, NULL for NULL. Unless FG_OK, there is nothing to free. */

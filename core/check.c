@@ -83,8 +83,8 @@ static void fill_defaults(fg_device device, fg_problem *full) {
   if (full->bias.type == FG_DEFAULT_TYPE) full->bias.type = FG_FP32;
   if (full->a.scaling == FG_DEFAULT_SCALING) full->a.scaling = FG_1X128;
   if (full->b.scaling == FG_DEFAULT_SCALING) full->b.scaling = FG_128X128;
-  if (full->split_k == 0 && full->level != FG_FULL) full->split_k = 1; /* of that the plan says */
-  if (full->level == FG_BEST) full->level = device == FG_CUDA ? FG_SHARED : full->flags & FG_NO_SPLIT_K ? FG_EXACT : FG_BLAS;
+  if (device == FG_CPU && full->split_k == 0) full->split_k = 1; /* else the plan says */
+  if (device == FG_CPU && full->level == FG_BEST) full->level = full->flags & FG_NO_SPLIT_K ? FG_EXACT : FG_BLAS;
 }
 
 /* Every array of the problem, in the order in which they are checked. */
@@ -154,7 +154,7 @@ static fg_status check_arrays(const fg_context *context, fg_problem *full, enum 
    * ranges are in device memory. */
   int64_t blocks = full->kind == FG_GROUPED_K ? full->k > 0 : fg_blocks(full->k);
   list_arrays(full, blocks, arrays);
-  if (purpose != FG_TO_PREPARE && context->device == FG_CPU) {
+  if ((purpose == FG_TO_RUN || purpose == FG_TO_BOUND) && context->device == FG_CPU) {
     TRY(fg_check_array(&arrays[GROUP_VALUES]));
     TRY(fg_check_pointer(&arrays[GROUP_VALUES]));
     TRY(fg_check_groups(full, &blocks));
@@ -162,14 +162,14 @@ static fg_status check_arrays(const fg_context *context, fg_problem *full, enum 
   }
   if (purpose == FG_TO_BOUND) arrays[D].matrices = 0;
   for (int i = 0; i < ARRAYS; i++) TRY(fg_check_array(&arrays[i]));
-  for (int i = 0; i < ARRAYS; i++) TRY(fg_check_pointer(&arrays[i]));
+  for (int i = 0; i < ARRAYS && purpose != FG_TO_PLAN; i++) TRY(fg_check_pointer(&arrays[i]));
   fg_operand *operands[ARRAYS] = {[A] = &full->a, [B] = &full->b, [C] = &full->c, [BIAS] = &full->bias};
   for (int i = 0; i < ARRAYS; i++)
     if (operands[i]) operands[i]->ld = arrays[i].ld, operands[i]->stride = arrays[i].stride;
   full->a.scale_ld = scale_ld(full, &full->a, &arrays[A_SCALE]), full->a.scale_stride = arrays[A_SCALE].stride;
   full->b.scale_ld = scale_ld(full, &full->b, &arrays[B_SCALE]), full->b.scale_stride = arrays[B_SCALE].stride;
   full->d.ld = arrays[D].ld, full->d.stride = arrays[D].stride;
-  for (int i = 0; i < D; i++)
+  for (int i = 0; i < D && purpose != FG_TO_PLAN; i++)
     if (i != C || !same_place(full)) TRY(fg_check_apart(&arrays[D], &arrays[i]));
   return FG_OK;
 }
@@ -181,7 +181,7 @@ fg_status fg_check_terms(fg_device device, const fg_problem *problem, fg_problem
   fill_defaults(device, full);
   if (full->level == FG_BLAS && full->flags & FG_NO_SPLIT_K)
     return fg_fail(FG_UNSUPPORTED, "flags has FG_NO_SPLIT_K, but level is blas, where sgemm lets a row's bits depend on m");
-  if (full->split_k > 1 && full->level != FG_HOPPER && full->level != FG_FULL)
+  if (full->split_k > 1 && full->level != FG_BEST && full->level != FG_HOPPER && full->level != FG_FULL)
     return fg_fail(FG_UNSUPPORTED,
                    "split_k is %d, but level is %s, which sums K in one range; levels hopper and full can split it",
                    full->split_k, fg_level_find(full->level)->name);

@@ -17,8 +17,9 @@ struct fg_context {
   struct fg_gpu_context *gpu; /* of a CUDA context, else NULL */
 };
 
-/* What a call does with D: whether its memory is to be there, apart from the inputs, and the groups and scales to be looked at. */
-enum fg_purpose { FG_TO_RUN, FG_TO_PREPARE, FG_TO_BOUND };
+/* What a call does with the arrays: whether their memory is to be there, D's too and apart from the others, and the groups and scales to
+ * be looked at. */
+enum fg_purpose { FG_TO_RUN, FG_TO_PREPARE, FG_TO_BOUND, FG_TO_PLAN };
 
 /* check.c: what the problem says but for pointers and strides, with the defaults of everything else filled in, for a level of `device`. */
 fg_status fg_check_terms(fg_device device, const fg_problem *problem, fg_problem *full);

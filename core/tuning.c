@@ -10,12 +10,11 @@
 fg_status fg_context_plan(const fg_context *context, const fg_problem *problem, fg_plan *plan) {
   fg_problem full;
   fg_plan own;
-  if (!context) return fg_fail(FG_NULL_POINTER, "context is NULL; make one with fg_context_create()");
-  if (!problem) return fg_fail(FG_NULL_POINTER, "problem is NULL; it must say what is multiplied");
   if (!plan) return fg_fail(FG_NULL_POINTER, "plan is NULL; it must have room for the plan");
+  fg_status status = fg_check_problem(context, problem, FG_TO_PLAN, &full);
+  if (status != FG_OK) return status;
   if (!context->gpu) return fg_fail(FG_UNSUPPORTED, "context is a CPU context, which has no plans");
-  fg_status status = fg_check_terms(FG_CUDA, problem, &full);
-  if (status == FG_OK) status = fg_plan_full(fg_gpu_of(context->gpu), fg_gpu_tuned(context->gpu), &full, &own);
+  status = fg_gpu_plan(context->gpu, &full, &own);
   if (status == FG_OK) *plan = own;
   return status;
 }
@@ -28,6 +27,7 @@ fg_status fg_plan_candidates(const fg_gpu *gpu, const fg_problem *problem, fg_pl
   fg_status status = fg_plan_make(gpu, problem, &first);
   if (status == FG_OK) status = fg_check_terms(FG_CUDA, problem, &full);
   if (status != FG_OK) return status;
+  full.level = first.level; /* where that was left open */
   int listed_count = first.level == FG_FULL ? fg_candidates(gpu, &full, listed, FG_MOST_CANDIDATES) : 0, admitted = 1;
   if (capacity > 0) plans[0] = first;
   for (int i = 0; i < listed_count; i++) {

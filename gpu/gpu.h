@@ -13,7 +13,9 @@ struct fg_tuned;
 fg_status fg_gpu_open(int ordinal, struct fg_gpu_context **out);
 void fg_gpu_close(struct fg_gpu_context *context);
 const fg_gpu *fg_gpu_of(const struct fg_gpu_context *context);
-const struct fg_tuned *fg_gpu_tuned(const struct fg_gpu_context *context); /* the user's own plans; NULL: none */
+
+/* The plan of a call, which the operands' alignment and strides have a say in. */
+fg_status fg_gpu_plan(const struct fg_gpu_context *context, const fg_problem *full, fg_plan *plan);
 
 /* Plan, look at the pointers, kernel, launch. FG_BAD_MEMORY: a pointer that the device cannot reach. */
 fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full);

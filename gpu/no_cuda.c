@@ -21,7 +21,10 @@ fg_status fg_kernel_image(const char *arch, const struct fg_kernel_id *id, void 
 void fg_gpu_close(struct fg_gpu_context *context) { (void)context; }
 const fg_gpu *fg_gpu_of(const struct fg_gpu_context *context) { return (const fg_gpu *)context; }
 
-const struct fg_tuned *fg_gpu_tuned(const struct fg_gpu_context *context) { return (const struct fg_tuned *)context; }
+fg_status fg_gpu_plan(const struct fg_gpu_context *context, const fg_problem *full, fg_plan *plan) {
+  (void)context, (void)full, (void)plan;
+  return absent();
+}
 
 fg_status fg_gpu_time_cold(struct fg_gpu_context *context, const fg_problem *full, double *us, int count) {
   (void)context, (void)full, (void)us, (void)count;

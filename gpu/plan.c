@@ -290,7 +290,8 @@ static fg_status check_order(const fg_plan *plan) {
   return FG_OK;
 }
 
-fg_status fg_plan_full(const fg_gpu *gpu, const struct fg_tuned *own, const fg_problem *full, fg_plan *plan) {
+/* Of a problem with a level. */
+static fg_status plan_level(const fg_gpu *gpu, const struct fg_tuned *own, const fg_problem *full, fg_plan *plan) {
   const fg_plan none = {0}, *wish = full->plan ? full->plan : &none;
   fg_plan made = {.level = wish->level ? wish->level : full->level,
                   .order = wish->order,
@@ -313,7 +314,7 @@ fg_status fg_plan_full(const fg_gpu *gpu, const struct fg_tuned *own, const fg_p
     if (!made.block_m) made.block_m = is_low ? 64 : limits->block_m;
     if (!made.block_n) made.block_n = limits->block_n;
     if (!made.stages) made.stages = limits->stages;
-    if (!made.split_k) made.split_k = full->split_k;
+    if (!made.split_k) made.split_k = full->split_k > 0 ? full->split_k : 1;
     if (!made.cluster) made.cluster = own_cluster(&made, full, most);
   }
   status = check(gpu, limits, &made, full);
@@ -325,6 +326,19 @@ fg_status fg_plan_full(const fg_gpu *gpu, const struct fg_tuned *own, const fg_p
   if (status == FG_OK) status = choose_blocks(&made, most);
   if (status == FG_OK) *plan = made;
   return status;
+}
+
+bool fg_plan_may_fall_back(const fg_problem *full) {
+  return full->level == FG_BEST && full->split_k <= 1 && !(full->plan && full->plan->level);
+}
+
+fg_status fg_plan_full(const fg_gpu *gpu, const struct fg_tuned *own, const fg_problem *full, fg_plan *plan) {
+  fg_problem at_level = *full;
+  if (full->level == FG_BEST) at_level.level = full->plan && full->plan->level ? full->plan->level : FG_FULL;
+  fg_status status = plan_level(gpu, own, &at_level, plan);
+  if (status != FG_UNSUPPORTED || !fg_plan_may_fall_back(full)) return status;
+  at_level.level = FG_SHARED;
+  return plan_level(gpu, own, &at_level, plan);
 }
 
 static bool is_aligned(const void *data, int64_t ld_bytes) { return (uintptr_t)data % 16 == 0 && ld_bytes % 16 == 0; }

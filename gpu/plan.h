@@ -4,10 +4,16 @@
 
 #include "finegemm_kernels.h"
 
+#include <stdbool.h>
+
 struct fg_tuned;
 
-/* fg_plan_make() for a full problem of a GPU level. `own`: tuned plans that come before what the library has; may be NULL. */
+/* fg_plan_make() for a full problem of a GPU level, or of FG_BEST: FG_FULL, or where that does not serve it FG_SHARED. `own`: tuned plans
+ * that come before what the library has; may be NULL. */
 fg_status fg_plan_full(const fg_gpu *gpu, const struct fg_tuned *own, const fg_problem *full, fg_plan *plan);
+
+/* Whether FG_SHARED may do instead. */
+bool fg_plan_may_fall_back(const fg_problem *full);
 
 /* How many blocks have each fetched row of A (of B): 1, or those of a cluster, whose tiles then lie beside (below) each other. */
 int fg_plan_shares_a(const fg_plan *plan);

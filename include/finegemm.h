@@ -175,7 +175,7 @@ typedef enum fg_index_type { FG_INT32 = 0, FG_INT64 = 1 } fg_index_type;
  */
 typedef enum fg_level {
   FG_BEST = 0,      /**< the fastest that runs the problem here; on the CPU FG_BLAS, but FG_EXACT with FG_NO_SPLIT_K; in a
-                         CUDA context FG_SHARED */
+                         CUDA context FG_FULL where that serves it, else FG_SHARED */
   FG_EXACT = 1,     /**< CPU: FP64 */
   FG_REFERENCE = 2, /**< CPU: FP32, k ascending; the definition of the family fp32 */
   FG_BLAS = 3,      /**< CPU: through sgemm; within the bound of the family fp32 */

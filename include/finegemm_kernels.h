@@ -74,8 +74,11 @@ typedef struct fg_plan {
 FG_API fg_status fg_plan_make(const fg_gpu *gpu, const fg_problem *problem, fg_plan *plan);
 
 /**
- * The plan that fg_gemm() takes in this context: fg_plan_make()'s on the context's GPU, but for what the user's own tuned plans say.
- * @return as fg_plan_make(); FG_NULL_POINTER also: context; FG_UNSUPPORTED also: a CPU context.
+ * The plan that fg_gemm() takes in this context: fg_plan_make()'s on the context's GPU, but for what the user's own tuned plans say, and
+ * with FG_BEST for operands that FG_FULL cannot serve where they lie, which are left to FG_SHARED: the plan's level tells. Pointers are
+ * looked at for their alignment alone, and may be NULL.
+ * @return as fg_plan_make(); FG_NULL_POINTER also: context; FG_BAD_SIZE, FG_BAD_STRIDE: as fg_gemm(); FG_UNSUPPORTED also: a CPU
+ *         context, operands that the level does not serve.
  */
 FG_API fg_status fg_context_plan(const fg_context *context, const fg_problem *problem, fg_plan *plan);
 

@@ -258,11 +258,34 @@ Test(plan, of_clusters_yields_to_what_is_wished) {
     }
 }
 
-Test(plan, best_is_the_highest_level_that_there_is) {
-  fg_gpu gpu = gpu_with(132);
-  fg_plan plan;
-  cr_assert_eq(fg_plan_make(&gpu, &(fg_problem){.m = 5, .n = 5, .k = 5}, &plan), FG_OK);
-  cr_assert_eq(plan.level, FG_SHARED);
+/* And where a level's kernel, types or device do not do, the one that serves everything. */
+Test(plan, best_is_the_highest_level_that_serves) {
+  fg_gpu gpu = gpu_with(132), older = {.name = "an A100", .arch = "sm_80", .sms = 108, .shared_bytes = 166912};
+  fg_plan plan, wish = {.level = FG_TMA}, tile = {.block_m = 256};
+  const struct {
+    const fg_gpu *gpu;
+    fg_problem problem;
+    fg_status status;
+    fg_level level;
+  } cases[] = {
+      {&gpu, {.m = 5, .n = 5, .k = 5}, FG_OK, FG_FULL},
+      {&gpu, {.m = 5, .n = 5, .k = 5, .split_k = 2}, FG_OK, FG_FULL},
+      {&gpu, {.m = 5, .n = 5, .k = 5, .flags = FG_NO_SPLIT_K}, FG_OK, FG_FULL},
+      {&gpu, {.m = 5, .n = 5, .k = 5, .b.scaling = FG_1X128}, FG_OK, FG_FULL},
+      {&gpu, {.m = 5, .n = 5, .k = 5, .a.scaling = FG_TENSOR}, FG_OK, FG_SHARED},
+      {&gpu, {.kind = FG_BATCHED, .m = 5, .n = 5, .k = 5, .groups = 2}, FG_OK, FG_SHARED},
+      {&older, {.m = 5, .n = 5, .k = 5}, FG_OK, FG_SHARED},
+      {&older, {.m = 5, .n = 5, .k = 5, .split_k = 2}, FG_UNSUPPORTED, FG_BEST},
+      {&gpu, {.m = 5, .n = 5, .k = 5, .split_k = 9}, FG_UNSUPPORTED, FG_BEST},
+      {&gpu, {.m = 5, .n = 5, .k = 16, .plan = &wish}, FG_OK, FG_TMA},
+      {&gpu, {.m = 5, .n = 5, .k = 5, .plan = &wish}, FG_UNSUPPORTED, FG_BEST},
+      {&gpu, {.m = 500, .n = 5, .k = 5, .plan = &tile}, FG_OK, FG_FULL},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    plan.level = FG_BEST;
+    cr_expect_eq(fg_plan_make(cases[i].gpu, &cases[i].problem, &plan), cases[i].status, "case %zu: %s", i, fg_message());
+    cr_expect_eq(plan.level, cases[i].level, "case %zu", i);
+  }
 }
 
 Test(plan, looks_at_no_pointer) {

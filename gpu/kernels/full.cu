@@ -15,7 +15,7 @@
 #include "write.cuh"
 
 enum { PARTS = BLOCK_M == 256 ? 2 : 1, CONSUMERS = BLOCK_M / PARTS / 64, THREADS = (CONSUMERS + 1) * WARPGROUP };
-enum { HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 };
+enum { HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 && !B_1X128 };
 /* A cluster's tiles share the rows of A and lie beside each other, or those of B, and lie below: whichever are more. */
 enum { SHARES_A = BLOCK_M >= BLOCK_N, A_PART = BLOCK_M / (SHARES_A ? CLUSTER : 1), B_PART = BLOCK_N / (SHARES_A ? 1 : CLUSTER) };
 /* 128 rows of B have one scale: a tile's lie in at most B_SCALES such, and ALIKE, from a multiple of it on, in the same one. */
