@@ -378,7 +378,7 @@ static int64_t scale_index(const fg_operand *full, int64_t matrix, int64_t row, 
 static void make_factor(struct problem *problem, uint64_t *state, fg_operand *given, fg_operand *full, struct region *data,
                         struct region *scales, int64_t matrices, int64_t rows) {
   const struct spec *spec = &problem->spec;
-  int64_t grain = grain_of(spec->copied >= COPIES_FACTORS, full->type);
+  int64_t grain = grain_of(spec->copied & COPIES_FACTORS, full->type);
   int64_t elements =
       lay_out(spec, state, matrices, rows, spec->k, spec->k, grain, &given->ld, &given->stride, &full->ld, &full->stride);
   *data = new_region(spec, full->type, grain, elements);
@@ -386,7 +386,7 @@ static void make_factor(struct problem *problem, uint64_t *state, fg_operand *gi
   int64_t scale_rows = rows ? scale_row(full->scaling, rows - 1) + 1 : 0;
   int64_t default_ld = full->scaling == FG_TENSOR ? spec->k > 0 : ceil128(spec->k), blocks = default_ld;
   if (spec->kind == FG_GROUPED_K) blocks = full->scaling == FG_TENSOR ? problem->blocks > 0 : problem->blocks;
-  grain = grain_of(spec->copied >= COPIES_SCALES && full == &problem->full.a, FG_FP32);
+  grain = grain_of(spec->copied & COPIES_SCALES && full->scaling == FG_1X128, FG_FP32);
   if (full->scale_layout == FG_BLOCKS_CONTIGUOUS || full->scaling == FG_TENSOR)
     elements = lay_out(spec, state, matrices, scale_rows, blocks, default_ld, grain, &given->scale_ld, &given->scale_stride,
                        &full->scale_ld, &full->scale_stride);
@@ -615,7 +615,7 @@ struct problem *problem_make(const struct spec *spec) {
   make_factor(problem, &state, &call->a, &full->a, &problem->a, &problem->a_scale, a_matrices, spec->m);
   make_factor(problem, &state, &call->b, &full->b, &problem->b, &problem->b_scale, b_matrices, spec->n);
 
-  int64_t grain = grain_of(spec->copied >= COPIES_D, spec->d_type);
+  int64_t grain = grain_of(spec->copied & COPIES_D, spec->d_type);
   int64_t elements = lay_out(spec, &state, d_matrices, spec->m, spec->n, spec->n, grain, &call->d.ld, &call->d.stride,
                              &full->d.ld, &full->d.stride);
   problem->d = new_region(spec, spec->d_type, grain, elements);

@@ -56,9 +56,9 @@ unsigned char random_code(enum values values, fg_type type, uint64_t *state);
 
 enum where_c { NO_C, SEPARATE_C, C_IS_D };
 
-/* What begins at a multiple of 16 bytes and has such a leading dimension, as a GPU's copy engine wants it: A and B, then A's scales too,
- * then D too. Nothing: as types ask and no more. */
-enum copied { COPIES_NOTHING, COPIES_FACTORS, COPIES_SCALES, COPIES_D };
+/* What begins at a multiple of 16 bytes and has such a leading dimension, as a GPU's copy engine wants it: A and B, scales of which each row
+ * has its own, D. All else: as types ask and no more. */
+enum copied { COPIES_NOTHING = 0, COPIES_FACTORS = 1, COPIES_SCALES = 2, COPIES_D = 4 };
 
 /* Everything that is chosen about a problem, defaults filled in. */
 struct spec {
@@ -76,8 +76,8 @@ struct spec {
   bool defaults; /* hand over zero wherever zero means the same */
   bool at_end;   /* see region_make() */
   enum values values;
-  int split_k; /* for the level hopper */
-  enum copied copied;
+  int split_k;     /* for the level hopper */
+  unsigned copied; /* of enum copied */
 };
 
 struct spec spec_random(uint64_t seed);

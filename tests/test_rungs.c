@@ -2,7 +2,7 @@
  * pages, D byte for byte as `hopper` defines it; and what they do not serve is refused and touches nothing. Skipped, and said so, where
  * there is no such GPU, unless FG_REQUIRE_GPU is in the environment; FG_GPU_CASES=N there lets the walks take N problems each. */
 #include "finegemm_kernels.h"
-#include "gpu_memory.h"
+#include "hopper_runs.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
@@ -19,47 +19,26 @@ static const struct rung {
 enum { RUNGS = sizeof rungs / sizeof *rungs };
 enum { ARENA_BYTES = 128 << 20, SMALL_ARENA_BYTES = 4 << 20 };
 
-static fg_context *rung_context(void) {
-  fg_context *context = gpu_context();
-  fg_gpu gpu;
-  cr_assert_eq(fg_context_gpu(context, &gpu), FG_OK);
-  if (strcmp(gpu.arch, "sm_90a") == 0) return context;
-  fg_context_destroy(context);
-  gpu_do_without("the GPU is no Hopper GPU (sm_90a)");
-  return NULL;
-}
-
-static bool is_emulated(void) {
-  const char *device = getenv("FG_DEVICE");
-  return device && strcmp(device, "emulator") == 0;
-}
-
-/* On the emulator each call has a schedule of its own, the first that of the cost model. */
-static void choose_schedule(uint64_t seed) {
-  char text[24];
-  snprintf(text, sizeof text, "%" PRIu64, seed);
-  setenv("FG_EMULATOR_SEED", text, 1);
-}
-
 /* --- Problems */
 
 /* Dense, with the scales that all rungs take. Of four, one is for wgmma alone, one has something that cluster does not take, and two are for
  * all. */
 static struct spec rung_spec(uint64_t seed) {
-  static const enum copied copied[] = {COPIES_FACTORS, COPIES_SCALES, COPIES_D, COPIES_D};
+  enum { SCALES = COPIES_FACTORS | COPIES_SCALES, ALL = SCALES | COPIES_D };
+  static const unsigned copied[] = {COPIES_FACTORS, SCALES, ALL, ALL};
   struct spec spec = spec_random(seed);
   spec.kind = FG_DENSE, spec.group_by = FG_BY_DEFAULT, spec.groups = 1, spec.group_align = 0, spec.split_k = 0;
   spec.a_scaling = FG_1X128, spec.b_scaling = FG_128X128;
   spec.k = (spec.k + 15) / 16 * 16;
   spec.copied = copied[seed % 4];
-  if (spec.copied >= COPIES_SCALES) spec.a_layout = FG_ROWS_CONTIGUOUS;
-  if (spec.copied == COPIES_D) spec.c = NO_C, spec.bias = false;
+  if (spec.copied & COPIES_SCALES) spec.a_layout = FG_ROWS_CONTIGUOUS;
+  if (spec.copied & COPIES_D) spec.c = NO_C, spec.bias = false;
   if (is_emulated()) spec.m %= 301, spec.n %= 301, spec.k %= 608;
   return spec;
 }
 
 static bool is_served(const struct spec *spec, fg_level level) {
-  return spec->copied >= (level == FG_WGMMA ? COPIES_FACTORS : level == FG_CLUSTER ? COPIES_D : COPIES_SCALES);
+  return spec->copied & (level == FG_WGMMA ? COPIES_FACTORS : level == FG_CLUSTER ? COPIES_D : COPIES_SCALES);
 }
 
 #define PICK(state, table) ((table)[random_below(state, (int64_t)(sizeof(table) / sizeof *(table)))])
@@ -126,7 +105,7 @@ typedef struct spec spec_function(uint64_t seed);
 typedef unsigned char *expected_function(struct problem *problem);
 
 static void walk(uint64_t first, uint64_t count, spec_function *spec_of, expected_function *expect, const char *what) {
-  fg_context *context = rung_context();
+  fg_context *context = hopper_context();
   struct gpu_memory *memory = gpu_memory_make(context, ARENA_BYTES);
   struct gpu_streams streams = gpu_streams_make();
   struct counts counts = {0};
@@ -163,34 +142,12 @@ Test(rungs, keep_the_definition_4) { walk_small(900); }
 /* --- Against the CPU's level, which the tests of that hold to the definition: many tiles, and rings that go round often */
 
 static struct spec large_spec(uint64_t seed) {
-  enum { MOST_PRODUCTS = 1 << 28 };
   struct spec spec = rung_spec(seed);
-  uint64_t state = seed;
-  int64_t least = is_emulated() ? 129 : 1, most = is_emulated() ? 300 : 1400, most_k = is_emulated() ? 592 : 8192;
-  do {
-    spec.m = least + random_below(&state, most - least + 1);
-    spec.n = least + random_below(&state, most - least + 1);
-    spec.k = 16 * (1 + random_below(&state, most_k / 16));
-  } while (spec.m * spec.n * spec.k > MOST_PRODUCTS);
+  choose_large_shape(&spec, 16);
   return spec;
 }
 
-static unsigned char *by_the_cpu(struct problem *problem) {
-  fg_context *cpu;
-  cr_assert_eq(fg_context_create(&cpu, NULL), FG_OK, "%s", fg_message());
-  fg_problem call = problem->call;
-  call.level = FG_HOPPER;
-  problem_reset(problem);
-  if (fg_gemm(cpu, &call) != FG_OK) case_failed(problem, "hopper: %s", fg_message());
-  unsigned char *d = malloc(problem->d.bytes + 1);
-  cr_assert(d);
-  if (problem->d.bytes) memcpy(d, problem->d.data, problem->d.bytes);
-  problem_reset(problem);
-  fg_context_destroy(cpu);
-  return d;
-}
-
-Test(rungs, equal_hopper) { walk(10000, 200, large_spec, by_the_cpu, "larger problems"); }
+Test(rungs, equal_hopper) { walk(10000, 200, large_spec, bytes_by_hopper, "larger problems"); }
 
 /* --- Plans */
 
@@ -220,52 +177,24 @@ static int list_plans(const fg_gpu *gpu, fg_level level) {
   return count;
 }
 
-/* The problem's types are those that plan p is tried with; compiling is what takes the time. */
-static struct spec spec_for_plan(uint64_t seed, int p) {
+static struct spec spec_for_plan(uint64_t seed, const fg_plan *plan, int p) {
+  (void)plan;
   struct spec spec = rung_spec(4 * seed + 2);
   spec.a_type = p & 1 ? FG_E5M2 : FG_E4M3;
   spec.b_type = p & 2 ? FG_E5M2 : FG_E4M3;
   return spec;
 }
 
-static void try_plans(struct gpu_memory *memory, const fg_gpu *gpu, const struct rung *rung) {
-  enum { EACH = 8 };
-  int count = list_plans(gpu, rung->level), taken = is_emulated() && !getenv("FG_ALL_PLANS") ? 3 : count;
-  cr_assert_geq(count, rung->level == FG_CLUSTER ? 4 : 10);
-  for (int p = 0; p < taken; p++) plans[p] = plans[p * count / taken];
-#pragma omp parallel for schedule(dynamic)
-  for (int p = 0; p < taken; p++) {
-    fg_problem problem = {.level = rung->level,
-                          .plan = &plans[p],
-                          .a = {.type = p & 1 ? FG_E5M2 : FG_E4M3, .scale_layout = FG_ROWS_CONTIGUOUS},
-                          .b = {.type = p & 2 ? FG_E5M2 : FG_E4M3}};
-    cr_expect_eq(fg_prepare(memory->context, &problem), FG_OK, "%s", fg_message());
-  }
-  for (int p = 0; p < taken && cases_failed() < 20; p++)
-    for (uint64_t i = 0; i < gpu_cases(EACH); i++) {
-      struct spec spec = spec_for_plan(20000 + (uint64_t)p * EACH + i, p);
-      struct problem *problem = problem_make(&spec);
-      unsigned char *expected = defined_bytes(problem, FAMILY_HOPPER);
-      fg_problem call = gpu_place(memory, problem, i % 2 ? AT_THE_EDGE : BETWEEN_GUARDS);
-      char what[96];
-      snprintf(what, sizeof what, "%s with tiles %dx%d, %d stages, clusters of %d", rung->name, plans[p].block_m,
-               plans[p].block_n, plans[p].stages, plans[p].cluster);
-      call.level = rung->level;
-      call.plan = &plans[p];
-      choose_schedule(i);
-      if (gpu_run(memory, problem, &call, what)) d_equals(problem, expected, what);
-      free(expected);
-      problem_free(problem);
-    }
-  printf("%s: %d of %d plans, %d problems each\n", rung->name, taken, count, (int)gpu_cases(EACH));
-}
-
 Test(rungs, plans_do_not_show) {
-  fg_context *context = rung_context();
+  fg_context *context = hopper_context();
   fg_gpu gpu;
   cr_assert_eq(fg_context_gpu(context, &gpu), FG_OK);
   struct gpu_memory *memory = gpu_memory_make(context, ARENA_BYTES);
-  for (int i = 0; i < RUNGS; i++) try_plans(memory, &gpu, &rungs[i]);
+  for (int i = 0; i < RUNGS; i++) {
+    int count = list_plans(&gpu, rungs[i].level);
+    cr_assert_geq(count, rungs[i].level == FG_CLUSTER ? 4 : 10);
+    try_plans(memory, &(struct manner){rungs[i].name, {.level = rungs[i].level}}, plans, count, 3, spec_for_plan);
+  }
   gpu_memory_free(memory);
   fg_context_destroy(context);
   cr_assert_eq(cases_failed(), 0);
@@ -282,86 +211,24 @@ static struct spec busy_spec(void) {
   return spec;
 }
 
-/* 1,000 repeats in 8 streams at once, into 1,000 results. */
 Test(rungs, repeats_are_bitwise_equal) {
-  enum { AT_ONCE = 8 };
-  const int repeats = (int)gpu_cases(1000);
-  fg_context *context = rung_context();
+  fg_context *context = hopper_context();
   struct gpu_memory *memory = gpu_memory_make(context, SMALL_ARENA_BYTES);
   struct spec spec = busy_spec();
-  struct problem *problem = problem_make(&spec);
-  size_t d_bytes = problem->d.bytes, bytes = (size_t)repeats * d_bytes;
-  unsigned char *expected = defined_bytes(problem, FAMILY_HOPPER), *all = malloc(bytes);
-  CUstream streams[AT_ONCE];
-  void *results;
-  cr_assert(all && d_bytes % 16 == 0);
-  cr_assert_eq(fg_memory_allocate(context, bytes, &results), FG_OK, "%s", fg_message());
-  gpu_enter(0);
-  for (int s = 0; s < AT_ONCE; s++) GPU_MUST(fg_driver()->cuStreamCreate(&streams[s], CU_STREAM_NON_BLOCKING));
-  gpu_leave();
-  for (int i = 0; i < RUNGS; i++) {
-    fg_problem call = gpu_place(memory, problem, BETWEEN_GUARDS);
-    call.level = rungs[i].level;
-    cr_assert_eq(fg_prepare(context, &call), FG_OK, "%s", fg_message());
-    memset(all, 0xFF, bytes);
-    cr_assert_eq(fg_memory_copy(context, results, all, bytes), FG_OK, "%s", fg_message());
-    for (int repeat = 0; repeat < repeats; repeat++) {
-      call.stream = (struct CUstream_st *)streams[repeat % AT_ONCE];
-      call.d.data = (unsigned char *)results + (size_t)repeat * d_bytes;
-      choose_schedule((uint64_t)repeat);
-      cr_assert_eq(fg_gemm(context, &call), FG_OK, "%s", fg_message());
-    }
-    for (int s = 0; s < AT_ONCE; s++) gpu_wait(streams[s]);
-    cr_assert_eq(fg_memory_copy(context, all, results, bytes), FG_OK, "%s", fg_message());
-    int equal = 0;
-    for (int repeat = 0; repeat < repeats; repeat++) equal += memcmp(all + (size_t)repeat * d_bytes, expected, d_bytes) == 0;
-    cr_expect_eq(equal, repeats, "%s: %d of %d", rungs[i].name, equal, repeats);
-    printf("%s: %d of %d repeats in %d streams bitwise equal\n", rungs[i].name, equal, repeats, AT_ONCE);
-  }
-  gpu_enter(0);
-  for (int s = 0; s < AT_ONCE; s++) GPU_MUST(fg_driver()->cuStreamDestroy(streams[s]));
-  gpu_leave();
-  cr_assert_eq(fg_memory_free(context, results), FG_OK);
-  free(all);
-  free(expected);
-  problem_free(problem);
+  for (int i = 0; i < RUNGS; i++) repeat_in_streams(memory, &(struct manner){rungs[i].name, {.level = rungs[i].level}}, &spec);
   gpu_memory_free(memory);
   fg_context_destroy(context);
 }
 
-/* Prepared with other pointers, then captured once, a call runs on whatever is in its memory when the graph is launched. */
 Test(rungs, a_prepared_call_can_be_captured) {
-  fg_context *context = rung_context();
+  fg_context *context = hopper_context();
   struct gpu_memory *memory = gpu_memory_make(context, SMALL_ARENA_BYTES);
   struct gpu_streams streams = gpu_streams_make();
+  struct spec spec = busy_spec();
   for (int at = 0; at < RUNGS * (is_emulated() ? 1 : GPU_CAPTURE_MODES); at++) {
-    struct spec spec = busy_spec();
-    CUstream stream = streams.at[2 + at % 3];
-    struct problem *problem = problem_make(&spec);
-    fg_problem call = gpu_place(memory, problem, BETWEEN_GUARDS), elsewhere = call;
-    call.level = elsewhere.level = rungs[at % RUNGS].level;
-    call.stream = (struct CUstream_st *)stream;
-    elsewhere.a.data = NULL, elsewhere.k = 0;
-    gpu_begin_capture(stream, gpu_capture_modes[at / RUNGS]);
-    if (at < RUNGS) cr_expect_eq(fg_gemm(context, &call), FG_NOT_PREPARED, "%s: %s", rungs[at].name, fg_message());
-    gpu_drop(gpu_end_capture(stream));
-    cr_assert_eq(fg_prepare(context, &elsewhere), FG_OK, "%s", fg_message());
-    gpu_begin_capture(stream, gpu_capture_modes[at / RUNGS]);
-    cr_assert_eq(fg_gemm(context, &call), FG_OK, "%s", fg_message());
-    CUgraphExec graph = gpu_end_capture(stream);
-    cr_assert(gpu_fetch(memory, problem, "before the graph's launch") && d_untouched(problem, "a captured call"));
-    for (int time = 0; time < 3; time++) {
-      problem_free(problem);
-      spec.values = (enum values[]){ANY_CODE, CANCELLING, NOT_FINITE}[time];
-      problem = problem_make(&spec);
-      unsigned char *expected = defined_bytes(problem, FAMILY_HOPPER);
-      cr_assert_eq(gpu_place(memory, problem, BETWEEN_GUARDS).d.data, call.d.data, "the layout follows from the shape");
-      gpu_replay(graph, stream);
-      cr_assert(gpu_fetch(memory, problem, rungs[at % RUNGS].name) && d_equals(problem, expected, rungs[at % RUNGS].name));
-      free(expected);
-    }
-    gpu_drop(graph);
-    problem_free(problem);
+    const struct rung *rung = &rungs[at % RUNGS];
+    capture_and_replay(memory, &(struct manner){rung->name, {.level = rung->level}}, &spec, streams.at[2 + at % 3],
+                       gpu_capture_modes[at / RUNGS], at < RUNGS);
   }
   gpu_streams_free(&streams);
   gpu_memory_free(memory);

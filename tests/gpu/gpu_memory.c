@@ -201,15 +201,16 @@ fg_problem gpu_place(struct gpu_memory *memory, const struct problem *problem, e
                                               [D] = &problem->d};
   const struct spec *spec = &problem->spec;
   enum { COPIED_BYTES = 16 };
-  size_t factor_bytes = spec->copied >= COPIES_FACTORS ? COPIED_BYTES : 1;
+  size_t factor_bytes = spec->copied & COPIES_FACTORS ? COPIED_BYTES : 1;
+  size_t scale_bytes = spec->copied & COPIES_SCALES ? COPIED_BYTES : sizeof(float);
   const size_t grain_bytes[ARRAYS] = {[A] = factor_bytes,
-                                      [A_SCALE] = spec->copied >= COPIES_SCALES ? COPIED_BYTES : sizeof(float),
+                                      [A_SCALE] = spec->a_scaling == FG_1X128 ? scale_bytes : sizeof(float),
                                       [B] = factor_bytes,
-                                      [B_SCALE] = sizeof(float),
+                                      [B_SCALE] = spec->b_scaling == FG_1X128 ? scale_bytes : sizeof(float),
                                       [C] = bytes_of(spec->c_type),
                                       [BIAS] = bytes_of(spec->bias_type),
                                       [GROUP_VALUES] = spec->group_type == FG_INT64 ? 8 : 4,
-                                      [D] = spec->copied >= COPIES_D ? COPIED_BYTES : bytes_of(spec->d_type)};
+                                      [D] = spec->copied & COPIES_D ? COPIED_BYTES : bytes_of(spec->d_type)};
   memory->placement = placement;
   for (int i = 0; i < ARRAYS; i++) memory->arrays[i] = (struct gpu_array){.host = *hosts[i], .grain_bytes = grain_bytes[i]};
   memory->arrays[D].host.data = problem->before;
