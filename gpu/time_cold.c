@@ -48,14 +48,21 @@ static fg_status time_one(const struct fg_driver *driver, const struct timing *t
   return FG_OK;
 }
 
+/* All of it, whatever fails; what failed first is what is said. */
+static fg_status close_timing(const struct fg_driver *driver, const struct timing *timing, fg_status status) {
+  const CUresult freed = timing->flush ? driver->cuMemFree(timing->flush) : CUDA_SUCCESS; /* which waits */
+  const CUresult ended = timing->end ? driver->cuEventDestroy(timing->end) : CUDA_SUCCESS;
+  const CUresult begun = timing->begin ? driver->cuEventDestroy(timing->begin) : CUDA_SUCCESS;
+  if (status == FG_OK && freed != CUDA_SUCCESS) return fg_driver_fail("cuMemFree", freed);
+  const CUresult destroyed = ended != CUDA_SUCCESS ? ended : begun;
+  return status == FG_OK && destroyed != CUDA_SUCCESS ? fg_driver_fail("cuEventDestroy", destroyed) : status;
+}
+
 static fg_status time_all(const struct fg_driver *driver, void *state) {
   struct timing *timing = state;
   fg_status status = open_timing(driver, timing);
   for (int i = 0; i < timing->count && status == FG_OK; i++) status = time_one(driver, timing, &timing->us[i]);
-  if (timing->flush) driver->cuMemFree(timing->flush); /* which waits */
-  if (timing->end) driver->cuEventDestroy(timing->end);
-  if (timing->begin) driver->cuEventDestroy(timing->begin);
-  return status;
+  return close_timing(driver, timing, status);
 }
 
 fg_status fg_gpu_time_cold(struct fg_gpu_context *context, const fg_problem *full, double *us, int count) {

@@ -462,3 +462,44 @@ Test(tuned, those_that_are_shipped_are_tables) {
     cr_expect(fg_tuned_parse(text->text, strlen(text->text), &table, why), "%s: %s", text->name, why);
   cr_expect_eq(fg_tuned_shipped()->count, table.count);
 }
+
+/* --- The functions themselves */
+
+Test(choose, functions_refuse_in_a_sentence) {
+  fg_problem problem = problem_of(5, shapes[0]), bad = problem;
+  fg_plan plan = {.stages = 77}, wish = {.block_m = 7};
+  fg_context *host;
+  double us = -1;
+  int count = -1;
+  cr_assert_eq(fg_context_create(&host, NULL), FG_OK);
+  cr_expect_eq(fg_context_plan(NULL, &problem, &plan), FG_NULL_POINTER);
+  cr_expect_eq(fg_context_plan(host, NULL, &plan), FG_NULL_POINTER);
+  cr_expect_eq(fg_context_plan(host, &problem, NULL), FG_NULL_POINTER);
+  cr_expect_eq(fg_context_plan(host, &(fg_problem){.m = 1, .n = 1, .k = 1}, &plan), FG_UNSUPPORTED);
+  cr_expect(strstr(fg_message(), "CPU context, which has no plans"), "%s", fg_message());
+  cr_expect_eq(fg_plan_candidates(NULL, &problem, NULL, 0, &count), FG_NULL_POINTER);
+  cr_expect_eq(fg_plan_candidates(&h100, NULL, NULL, 0, &count), FG_NULL_POINTER);
+  cr_expect_eq(fg_plan_candidates(&h100, &problem, NULL, 0, NULL), FG_NULL_POINTER);
+  cr_expect_eq(fg_plan_candidates(&h100, &problem, NULL, 1, &count), FG_NULL_POINTER);
+  bad.plan = &wish;
+  cr_expect_eq(fg_plan_candidates(&h100, &bad, &plan, 1, &count), FG_BAD_PLAN);
+  bad.plan = NULL, bad.n = -1;
+  cr_expect_eq(fg_plan_candidates(&h100, &bad, &plan, 1, &count), FG_BAD_SIZE);
+  bad.n = 5, bad.level = FG_HOPPER;
+  cr_expect_eq(fg_plan_candidates(&h100, &bad, &plan, 1, &count), FG_UNSUPPORTED);
+  cr_expect_eq(fg_time_cold(NULL, &problem, &us, 1), FG_NULL_POINTER);
+  cr_expect_eq(fg_time_cold(host, &problem, NULL, 1), FG_NULL_POINTER);
+  cr_expect_eq(fg_time_cold(host, &problem, &us, 0), FG_BAD_SIZE);
+  cr_expect_eq(fg_time_cold(host, &problem, &us, 1), FG_UNSUPPORTED);
+  cr_expect(strstr(fg_message(), "timed by a device's clock"), "%s", fg_message());
+  cr_expect_eq(fg_tuned_read(NULL, NULL, 0, &count), FG_NULL_POINTER);
+  cr_expect_eq(fg_tuned_read("x", NULL, 0, NULL), FG_NULL_POINTER);
+  cr_expect_eq(fg_tuned_read("x", NULL, 1, &count), FG_NULL_POINTER);
+  cr_expect_eq(fg_tuned_read("/nowhere/at/all", NULL, 0, &count), FG_UNSUPPORTED);
+  cr_expect_eq(fg_tuned_read("/", NULL, 0, &count), FG_UNSUPPORTED);
+  cr_expect(strstr(fg_message(), "/ cannot be read as tuned plans: it is no regular file"), "%s", fg_message());
+  cr_expect(plan.stages == 77 && us < 0 && count == -1);
+  cr_expect_eq(fg_plan_candidates(&h100, &(fg_problem){.m = 5, .n = 5, .k = 5, .level = FG_SHARED}, &plan, 1, &count), FG_OK);
+  cr_expect(count == 1 && plan.level == FG_SHARED);
+  fg_context_destroy(host);
+}

@@ -795,6 +795,34 @@ static int fail_each(struct failing failing) {
   return failing.nth - 2;
 }
 
+/* Once each, with nothing left. */
+Test(host, timing_a_call_may_fail, .timeout = 300) {
+  use_stubs("h100");
+  fg_context *context = context_on(0);
+  void *memory;
+  fg_problem problem = problem_in(context, &memory);
+  cr_assert_eq(fg_prepare(context, &problem), FG_OK, "%s", fg_message());
+  int allocations = stub_live().allocations, failures = 0;
+  for (int nth = 1;; nth++) {
+    double us = -1;
+    stub_fail(nth, CUDA_ERROR_UNKNOWN, STUB_ONCE);
+    fg_status status = fg_time_cold(context, &problem, &us, 1);
+    cr_assert(stub_live().pushed == 0 && stub_live().allocations == allocations, "call %d", nth);
+    if (stub_calls() < nth) {
+      cr_assert(status == FG_OK && us > 0, "%s", fg_message());
+      break;
+    }
+    cr_assert_eq(status, FG_DRIVER_ERROR, "call %d, %s", nth, stub_first_failed());
+    failures++;
+    if (strncmp(stub_first_failed(), "cuMemset", 8) == 0) nth += 6; /* of which there are many, and each takes its time */
+  }
+  cr_expect_gt(failures, 12, "%d", failures);
+  stub_fail(0, CUDA_SUCCESS, STUB_ONCE);
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
 Test(host, every_driver_call_may_fail) {
   static const CUresult errors[] = {CUDA_ERROR_OUT_OF_MEMORY, CUDA_ERROR_UNKNOWN, CUDA_ERROR_CONTEXT_IS_DESTROYED};
   for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)

@@ -1,12 +1,16 @@
 /* When the host has no memory: the Nth allocation fails, for every N, in every function. The linker sends the library's allocations
  * through here (cmake/tests.cmake wraps them). */
+#define _XOPEN_SOURCE 700
+#include "finegemm_kernels.h"
 #include "support.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* --- Allocations, counted */
 
@@ -286,3 +290,18 @@ static fg_status look(void *state) {
 }
 
 Test(memory, fails_in_fg_doctor) { fail_each(&(struct call){.name = "fg_doctor", .function = look}); }
+
+static fg_status read_table(void *path) {
+  fg_tuned_plan plans[2];
+  int count;
+  return fg_tuned_read(path, plans, 2, &count);
+}
+
+Test(memory, fails_in_fg_tuned_read) {
+  char path[] = P_tmpdir "/test_memory_XXXXXX";
+  int file = mkstemp(path);
+  static const char text[] = "finegemm plans 1\ngpu sm_90a 132 H100\n8 80 256 128x128 2 16 64 5 2 7\n";
+  cr_assert(file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text) && close(file) == 0);
+  fail_each(&(struct call){.name = "fg_tuned_read", .function = read_table, .state = path});
+  unlink(path);
+}
