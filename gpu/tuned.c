@@ -33,11 +33,13 @@ struct reader {
 
 static bool refuse(const struct reader *reader, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static bool refuse(const struct reader *reader, const char *format, ...) {
-  int used = snprintf(reader->why, FG_TUNED_WHY_BYTES, "line %d: ", reader->line);
+  enum { LINE_BYTES = 24 };
+  char words[FG_TUNED_WHY_BYTES - LINE_BYTES];
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(reader->why + used, FG_TUNED_WHY_BYTES - (size_t)used, format, arguments);
+  vsnprintf(words, sizeof words, format, arguments);
   va_end(arguments);
+  snprintf(reader->why, FG_TUNED_WHY_BYTES, "line %d: %s", reader->line, words);
   return false;
 }
 
