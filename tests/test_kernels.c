@@ -26,7 +26,8 @@ static int job_count;
 /* Of all GPUs; and of Hopper's alone, which serve dense problems. */
 static const fg_level levels[] = {FG_NAIVE, FG_SHARED};
 static const fg_level rungs[] = {FG_WGMMA, FG_TMA, FG_PIPELINE, FG_PERSISTENT, FG_CLUSTER};
-enum { LEVELS = sizeof levels / sizeof *levels, RUNGS = sizeof rungs / sizeof *rungs };
+static const fg_order orders[] = {FG_A_BY_B, FG_B_BY_A}; /* of level full */
+enum { LEVELS = sizeof levels / sizeof *levels, RUNGS = sizeof rungs / sizeof *rungs, ORDERS = sizeof orders / sizeof *orders };
 
 /* From 9.0 on, what is special about a chip wants the suffix. */
 static void name_arch(int arch, char name[16]) { snprintf(name, 16, "sm_%d%s", arch, arch >= 90 ? "a" : ""); }
@@ -59,6 +60,38 @@ static void add_jobs(const fg_plan *plan, int arch, bool all) {
         .kind = kinds[i % 4], .a = {.type = i & 4 ? FG_E5M2 : FG_E4M3}, .b = {.type = i & 8 ? FG_E5M2 : FG_E4M3}};
     jobs[job_count++] = (struct job){.id = fg_kernel_id_of(plan, &full), .arch = arch, .threads = plan->threads};
   }
+}
+
+/* What a kernel of level full has constants for, besides its plan: bits 0 and 1 are the types, 2 the scaling of B, 3 who brings scales, 4
+ * whether sums are rounded on their way to D; and D's type then. false: there is no such plan. */
+static bool add_full(const fg_plan *wish, int constants) {
+  static _Alignas(16) float there[8];
+  bool by_tma = constants & 8, is_plain = constants & 16;
+  const fg_problem full = {.m = 4096,
+                           .n = 4096,
+                           .k = 4096,
+                           .a = {.type = constants & 1 ? FG_E5M2 : FG_E4M3,
+                                 .scale = there + !by_tma,
+                                 .scaling = FG_1X128,
+                                 .scale_layout = FG_ROWS_CONTIGUOUS,
+                                 .scale_ld = 4096},
+                           .b = {.type = constants & 2 ? FG_E5M2 : FG_E4M3,
+                                 .scale = there,
+                                 .scaling = constants & 4 ? FG_1X128 : FG_128X128,
+                                 .scale_layout = FG_ROWS_CONTIGUOUS,
+                                 .scale_ld = 4096},
+                           .c = {.data = is_plain ? NULL : there},
+                           .d = {.data = there, .ld = 4096, .type = (fg_type)(FG_BF16 + constants / 32 % 3)},
+                           .level = FG_FULL,
+                           .plan = wish};
+  fg_plan plan;
+  cr_assert_lt(job_count, MOST_JOBS);
+  if (fg_plan_make(&fg_known_gpus(NULL)[0], &full, &plan) != FG_OK) return false;
+  struct fg_kernel_id id = fg_kernel_id_of(&plan, &full);
+  cr_assert(id.scales_by_tma == by_tma && id.b_is_1x128 == constants / 4 % 2 && id.a_is_e5m2 == constants % 2);
+  cr_assert_eq(id.d_type, plan.order == FG_A_BY_B && is_plain ? (int)full.d.type : 0);
+  jobs[job_count++] = (struct job){.id = id, .arch = 90, .threads = plan.threads};
+  return true;
 }
 
 static void compile_one(struct job *job) {
@@ -96,9 +129,10 @@ static int number_in(const char *log, const char *words, bool before) {
 /* Looks at what was compiled; the kernel's registers. */
 static int check_one(const struct job *job) {
   char name[128];
-  snprintf(name, sizeof name, "%s %dx%d, %d stages, clusters of %d, for sm_%d, a e%dm%d, b e%dm%d, kind %d",
+  snprintf(name, sizeof name, "%s %dx%d, %d stages, clusters of %d, for sm_%d, a e%dm%d, b e%dm%d, kind %d, %d %d %d",
            fg_kernel_name(job->id.level, job->id.order), job->id.block_m, job->id.block_n, job->id.stages, job->id.cluster,
-           job->arch, 4 + job->id.a_is_e5m2, 3 - job->id.a_is_e5m2, 4 + job->id.b_is_e5m2, 3 - job->id.b_is_e5m2, job->id.kind);
+           job->arch, 4 + job->id.a_is_e5m2, 3 - job->id.a_is_e5m2, 4 + job->id.b_is_e5m2, 3 - job->id.b_is_e5m2, job->id.kind,
+           job->id.b_is_1x128, job->id.scales_by_tma, job->id.d_type);
   cr_expect_eq(job->status, FG_OK, "%s: %s", name, job->log);
   if (job->status != FG_OK) return -1;
   cr_assert_not_null(job->log, "%s: there is no log", name);
@@ -122,7 +156,8 @@ static void free_jobs(void) {
 static void print_table(const int registers[MOST_JOBS]) {
   for (int first = 0, next; first < job_count; first = next) {
     int least = first, most = first;
-    for (next = first; next < job_count && jobs[next].arch == jobs[first].arch && jobs[next].id.level == jobs[first].id.level;
+    for (next = first; next < job_count && jobs[next].arch == jobs[first].arch && jobs[next].id.level == jobs[first].id.level &&
+                       jobs[next].id.order == jobs[first].id.order;
          next++) {
       if (registers[next] < registers[least]) least = next;
       if (registers[next] > registers[most]) most = next;
@@ -210,6 +245,39 @@ Test(kernels, compile_at_every_plan_of_tensor_cores) {
   compile_and_check();
 }
 
+/* One in three tiles of an order, each with some depth of the ring, some size of a cluster and some other constants; or each with all of the
+ * latter. */
+Test(kernels, compile_at_every_tile_of_full) {
+  enum { MOST_STAGES = 24, MOST_CLUSTER = 8, VARIANTS = 96, STEP = 37 };
+  need_compiler();
+  for (int o = 0; o < ORDERS; o++) {
+    int tiles = 0, before = job_count;
+    for (int block_m = 8; block_m <= 256; block_m += 8)
+      for (int block_n = 8; block_n <= 256; block_n += 8) {
+        static fg_plan fitting[MOST_STAGES * MOST_CLUSTER];
+        int fit = 0;
+        for (int stages = 2; stages <= MOST_STAGES; stages++)
+          for (int cluster = 1; cluster <= MOST_CLUSTER; cluster++) {
+            fg_plan made;
+            fitting[fit] =
+                (fg_plan){.order = orders[o], .block_m = block_m, .block_n = block_n, .stages = stages, .cluster = cluster};
+            if (plan_like(FG_FULL, &fitting[fit], &made)) fit++;
+          }
+        if (fit == 0) continue;
+        int turn = tiles++ * STEP;
+        for (int i = 0; i < VARIANTS; i++)
+          if (getenv("FG_ALL_PLANS"))
+            add_full(&fitting[(turn + i) % fit], i);
+          else if (tiles % 3 == 1 && i == turn % VARIANTS && !add_full(&fitting[turn % fit], i))
+            cr_assert(add_full(&fitting[turn % fit], i & ~4)); /* scales for each row of B have no room beside it */
+      }
+    cr_assert_geq(tiles, orders[o] == FG_A_BY_B ? 32 : 50);
+    printf("%-10s %d of the %d kernels of its %d tiles\n", fg_kernel_name(FG_FULL, (int)orders[o]), job_count - before,
+           VARIANTS * tiles, tiles);
+  }
+  compile_and_check();
+}
+
 Test(kernels, compile_for_every_architecture) {
   need_compiler();
   int archs[MOST_ARCHS], count = fg_compiler_archs(archs, MOST_ARCHS);
@@ -227,6 +295,32 @@ Test(kernels, compile_for_every_architecture) {
       add_jobs(&plan, 90, true);
     }
   compile_and_check();
+}
+
+/* What level full has constants for makes another kernel, and nothing else does. */
+Test(kernels, of_full_differ_by_their_constants) {
+  enum { VARIANTS = 96 };
+  for (int o = 0; o < ORDERS; o++) {
+    const fg_plan wish = {.order = orders[o], .block_m = 64, .block_n = 64};
+    int distinct = 0;
+    for (int i = 0; i < VARIANTS; i++) {
+      bool is_new = true;
+      cr_assert(add_full(&wish, i));
+      char text[sizeof((fg_kernel){0}.defines)], other[sizeof text];
+      fg_kernel_describe(&jobs[i].id, text, sizeof text);
+      cr_assert_lt(strlen(text), sizeof text - 1, "%s", text);
+      for (int before = 0; before < i; before++) {
+        fg_kernel_describe(&jobs[before].id, other, sizeof other);
+        bool is_same = memcmp(&jobs[i].id, &jobs[before].id, sizeof jobs[i].id) == 0;
+        cr_expect_eq(is_same, strcmp(text, other) == 0, "%s and %s", text, other);
+        if (is_same) is_new = false;
+      }
+      distinct += is_new;
+    }
+    /* 16, with a type of D or none where that is a constant */
+    cr_expect_eq(distinct, orders[o] == FG_A_BY_B ? 16 * 4 : 16, "%d kernels", distinct);
+    free_jobs();
+  }
 }
 
 /* A kernel for each kind, but one for a matrix and a batch, and for every size. */
