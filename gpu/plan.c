@@ -207,14 +207,15 @@ static fg_status check(const fg_gpu *gpu, const struct limits *limits, const fg_
         "plan.block_m is %d, plan.block_n %d; with swapped operands a tile has at most 128 * 192 elements, and if more "
         "than 128 * 128, a multiple of 16 rows",
         plan->block_m, plan->block_n);
+  fg_status status = check_cluster(gpu, limits, plan); /* before the stages, which nobody chooses for clusters that there are not */
+  if (status != FG_OK) return status;
   if (plan->stages < (limits->stages ? 2 : 0) || plan->stages > limits->most_stages)
     return fg_fail(FG_BAD_PLAN, "plan.stages is %d; level %s takes %s%d", plan->stages, level_name(limits),
                    limits->stages ? "from 2 to " : "", limits->most_stages);
   if (plan->blocks < 0) return fg_fail(FG_BAD_PLAN, "plan.blocks is %d; it must be 0 (as many as tiles) or more", plan->blocks);
   if (full->sm_limit > 0 && plan->blocks > full->sm_limit)
     return fg_fail(FG_BAD_PLAN, "plan.blocks is %d, more than sm_limit = %d", plan->blocks, full->sm_limit);
-  fg_status status = check_cluster(gpu, limits, plan);
-  return status == FG_OK ? check_split(plan, full) : status;
+  return check_split(plan, full);
 }
 
 /* Threads of a block: where there is a ring, a warpgroup fetches, or two warps. */

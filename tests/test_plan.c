@@ -258,6 +258,229 @@ Test(plan, of_clusters_yields_to_what_is_wished) {
     }
 }
 
+/* --- Level full */
+
+/* Tiles in whole clusters: with A's rows the tensor core's, those of a cluster lie beside or below each other; else a cluster has one. */
+static int64_t full_tiles(const fg_problem *problem, const fg_plan *plan) {
+  int64_t shared = plan->order == FG_A_BY_B ? plan->cluster : 1, block_m = plan->block_m, block_n = plan->block_n;
+  *(block_m >= block_n ? &block_n : &block_m) *= shared;
+  return (problem->m + block_m - 1) / block_m * ((problem->n + block_n - 1) / block_n) * shared;
+}
+
+/* At least so much memory a block needs: the ring's operands, scales and barriers, and D or sums on their way. */
+static int full_bytes(const fg_plan *plan, bool scaled_by_rows) {
+  int m = plan->block_m, n = plan->block_n, ring = (m + n) * 128 + (m + (scaled_by_rows ? n : 0)) * 4 + 16;
+  if (plan->order == FG_A_BY_B) return plan->stages * ring + (m == 64 ? 1 : 2) * 4 * 2048;
+  int piece = (m + plan->cluster - 1) / plan->cluster;
+  return plan->stages * ring + (m + (plan->cluster - 1) * piece) * n * 4;
+}
+
+/* What holds of any plan, whoever chose it. */
+static void check_full_plan(const fg_gpu *gpu, const fg_problem *problem, const fg_plan *plan) {
+  int64_t most = problem->sm_limit ? smaller(problem->sm_limit, gpu->sms) : gpu->sms, tiles_left = full_tiles(problem, plan);
+  bool is_swapped = plan->order == FG_B_BY_A, is_high = plan->block_m == 256;
+  int fixed = problem->split_k ? problem->split_k : problem->flags & FG_NO_SPLIT_K ? 1 : plan->split_k;
+  cr_assert(plan->level == FG_FULL && (is_swapped || plan->order == FG_A_BY_B));
+  cr_assert_eq(plan->split_k, fixed, "%d ranges", plan->split_k);
+  cr_assert(plan->split_k >= 1 && plan->split_k == (is_swapped ? plan->cluster : 1));
+  cr_assert(is_swapped ? plan->block_m % 8 == 0 && plan->block_m <= 128 && plan->block_n % 64 == 0 && plan->block_n <= 256
+                       : plan->block_m % 64 == 0 && (is_high || plan->block_m <= 128) && plan->block_n % 16 == 0 &&
+                             plan->block_n <= (is_high ? 128 : 192));
+  cr_assert(plan->stages >= 2 && plan->stages <= (is_swapped ? 24 : 8));
+  cr_assert_eq(plan->threads, is_swapped ? plan->block_n * 2 + 64 : plan->block_m == 64 ? 256 : 384);
+  cr_assert(plan->shared_bytes % 1024 == 0 && plan->shared_bytes <= gpu->shared_bytes);
+  cr_assert_geq(plan->shared_bytes, full_bytes(plan, problem->b.scaling == FG_1X128));
+  cr_assert_eq(plan->tiles, tiles_left);
+  cr_assert(plan->blocks % plan->cluster == 0 && plan->blocks <= most, "%d blocks", plan->blocks);
+  cr_assert(plan->blocks <= tiles_left * plan->split_k && (plan->blocks > 0) == (tiles_left > 0));
+}
+
+Test(plan, of_full_covers_every_shape_on_every_hopper_gpu) {
+  static const int64_t sizes[] = {0, 1, 8, 63, 64, 65, 129, 576, 2112, 7168, 4600000}, depths[] = {0, 1, 100, 129, 7168, 20000};
+  enum { SIZES = sizeof sizes / sizeof *sizes, DEPTHS = sizeof depths / sizeof *depths };
+  int gpus, seen = 0, refused = 0;
+  const fg_gpu *known = fg_known_gpus(&gpus);
+  for (int g = -4; g < gpus; g++) {
+    fg_gpu gpu = g < 0 ? gpu_with((int[]){1, 2, 13, 131}[g + 4]) : known[g];
+    for (int at = 0; at < SIZES * SIZES * DEPTHS; at++) {
+      fg_problem problem = {.m = sizes[at % SIZES],
+                            .n = sizes[at / SIZES % SIZES],
+                            .k = depths[at / SIZES / SIZES],
+                            .b.scaling = at % 7 % 2 ? FG_1X128 : FG_128X128,
+                            .level = FG_FULL};
+      for (int way = 0; way < 20; way++) {
+        fg_plan plan, again;
+        memset(&plan, 0xAA, sizeof plan), memset(&again, 0x55, sizeof again);
+        problem.sm_limit = (int[]){0, 1, 7, 131, INT_MAX}[way % 5];
+        problem.split_k = (int[]){0, 0, 1, 5}[way / 5];
+        problem.flags = way / 5 == 1 ? FG_NO_SPLIT_K : 0;
+        problem.plan = NULL;
+        fg_status status = fg_plan_make(&gpu, &problem, &plan);
+        int most = problem.sm_limit ? smaller(problem.sm_limit, gpu.sms) : gpu.sms;
+        bool is_hopper = strcmp(gpu.arch, "sm_90a") == 0, has_room = problem.split_k <= most || problem.m * problem.n == 0;
+        bool is_counted = problem.m * problem.n < (int64_t)INT_MAX * 128 * 64;
+        if (!is_hopper || !has_room || (!is_counted && status != FG_OK)) {
+          cr_assert_eq(status, is_hopper && is_counted ? FG_BAD_PLAN : FG_UNSUPPORTED, "%s", fg_message());
+          cr_assert(strstr(fg_message(), !is_hopper   ? "level is full, which needs a Hopper GPU (sm_90a)"
+                                         : is_counted ? "plan.cluster is 5, more than the"
+                                                      : "2^31 - 1 tiles"),
+                    "%s", fg_message());
+          refused++;
+          continue;
+        }
+        cr_assert_eq(status, FG_OK, "%s", fg_message());
+        check_full_plan(&gpu, &problem, &plan);
+        problem.plan = &plan; /* what was made is a legal wish */
+        cr_assert_eq(fg_plan_make(&gpu, &problem, &again), FG_OK, "%s", fg_message());
+        cr_assert_eq(memcmp(&plan, &again, sizeof plan), 0);
+        seen++;
+      }
+    }
+  }
+  cr_assert(seen > 50000 && refused > 1000, "%d plans, %d refusals", seen, refused);
+}
+
+/* Every tile, depth of the ring and cluster that a kernel has and memory has room for, and no other. */
+Test(plan, of_full_admits_what_fits) {
+  enum { ROUNDED_BYTES = 24 * 2 * 31 * 4 + 4096 }; /* by which scales are rounded up to whole warps, and the rest to KiB */
+  fg_gpu gpu = gpu_with(132);
+  int admitted[FG_B_BY_A + 1] = {0};
+  for (int order = FG_A_BY_B; order <= FG_B_BY_A; order++)
+    for (int block_m = 8; block_m <= 320; block_m += 8)
+      for (int block_n = 8; block_n <= 320; block_n += 8)
+        for (int at = 0; at < 2 * 9 * 25; at++) {
+          fg_plan plan = {.order = (fg_order)order, .block_m = block_m, .block_n = block_n};
+          plan.stages = 1 + at / 18, plan.cluster = 1 + at / 2 % 9;
+          fg_plan wish = plan;
+          fg_problem problem = {.m = 1000, .n = 1000, .k = 4096, .b.scaling = at % 2 ? FG_1X128 : FG_128X128, .level = FG_FULL};
+          problem.plan = &wish;
+          int products = block_m * block_n, least = full_bytes(&plan, at % 2);
+          bool is_tall =
+              (block_m == 64 || block_m == 128 || (block_m == 256 && block_n <= 128)) && block_n % 16 == 0 && block_n <= 192;
+          bool is_wide = block_m <= 128 && block_n % 64 == 0 && block_n <= 256 &&
+                         (products <= 128 * 128 || (products <= 128 * 192 && block_m % 16 == 0));
+          bool is_one = order == FG_A_BY_B ? is_tall && plan.cluster <= 2 && plan.stages <= 8
+                                           : is_wide && plan.cluster <= 8 && plan.stages <= 24;
+          fg_status status = fg_plan_make(&gpu, &problem, &plan);
+          if (!is_one || plan.stages < 2 || least > gpu.shared_bytes)
+            cr_assert_eq(status, FG_BAD_PLAN, "order %d, %dx%d, %d stages, clusters of %d", order, block_m, block_n, wish.stages,
+                         wish.cluster);
+          else if (least + ROUNDED_BYTES <= gpu.shared_bytes)
+            cr_assert_eq(status, FG_OK, "%s", fg_message());
+          if (status != FG_OK) continue;
+          check_full_plan(&gpu, &problem, &plan);
+          admitted[order]++;
+        }
+  cr_assert(admitted[FG_A_BY_B] > 300 && admitted[FG_B_BY_A] > 3000, "%d and %d", admitted[FG_A_BY_B], admitted[FG_B_BY_A]);
+}
+
+Test(plan, of_full_says_what_it_does_not_serve) {
+  static const struct {
+    fg_status status;
+    const char *says;
+    fg_problem change; /* what is not 0 */
+    fg_plan plan;
+  } bad[] = {
+      {FG_UNSUPPORTED, "kind is 1; level full multiplies dense problems", {.kind = FG_BATCHED, .groups = 2}, {0}},
+      {FG_UNSUPPORTED, "kind is 4; level full multiplies dense problems", {.kind = FG_GROUPED_K, .groups = 2}, {0}},
+      {FG_UNSUPPORTED, "a.scaling is 2; level full takes scales 1x128 of a, 1, and", {.a.scaling = FG_128X128}, {0}},
+      {FG_UNSUPPORTED,
+       "b.scaling is 3; level full takes scales 1x128 of a, 1, and 128x128 or 1x128 of b, 2 or 1",
+       {.b.scaling = FG_TENSOR},
+       {0}},
+      {FG_UNSUPPORTED, "m is 2147482625, n 1000 and k 1024; level full takes at most 2147482624", {.m = INT_MAX - 1022}, {0}},
+      {FG_UNSUPPORTED, "k 4294967296; level full takes at most", {.k = INT64_C(1) << 32}, {0}},
+      {FG_UNSUPPORTED, "split_k is 9; level full sums K in at most 8 ranges", {.split_k = 9}, {0}},
+      {FG_UNSUPPORTED, "split_k is 2147483647; level full", {.split_k = INT_MAX}, {0}},
+      {FG_BAD_PLAN, "plan.level is 11, but the problem's level is 12", {0}, {.level = FG_CLUSTER}},
+      {FG_BAD_PLAN, "plan.order is 3; it must be from 0 to 2", {0}, {.order = (fg_order)3}},
+      {FG_BAD_PLAN, "plan.order is -1; it must be from 0 to 2", {0}, {.order = (fg_order)-1}},
+      {FG_BAD_PLAN, "plan.block_m is 96; it must be a multiple of 64 from 64 to 256", {0}, {.order = FG_A_BY_B, .block_m = 96}},
+      {FG_BAD_PLAN, "plan.block_m is 136; it must be a multiple of 8 from 8 to 128", {0}, {.order = FG_B_BY_A, .block_m = 136}},
+      {FG_BAD_PLAN,
+       "plan.block_m is 192, plan.block_n 128; level full's tiles are",
+       {0},
+       {.order = FG_A_BY_B, .block_m = 192, .block_n = 128}},
+      {FG_BAD_PLAN,
+       "plan.block_n 144; level full's tiles are 64, 128 or 256 high",
+       {0},
+       {.order = FG_A_BY_B, .block_m = 256, .block_n = 144}},
+      {FG_BAD_PLAN,
+       "plan.block_n is 24; it must be a multiple of 16 from 16 to 192",
+       {0},
+       {.order = FG_A_BY_B, .block_m = 64, .block_n = 24}},
+      {FG_BAD_PLAN,
+       "plan.block_n is 96; it must be a multiple of 64 from 64 to 256",
+       {0},
+       {.order = FG_B_BY_A, .block_m = 64, .block_n = 96}},
+      {FG_BAD_PLAN,
+       "plan.block_m is 128, plan.block_n 256; with swapped operands",
+       {0},
+       {.order = FG_B_BY_A, .block_m = 128, .block_n = 256}},
+      {FG_BAD_PLAN,
+       "plan.block_m is 88, plan.block_n 192; with swapped operands",
+       {0},
+       {.order = FG_B_BY_A, .block_m = 88, .block_n = 192}},
+      {FG_BAD_PLAN, "plan.stages is 9; level full takes from 2 to 8", {0}, {.order = FG_A_BY_B, .stages = 9}},
+      {FG_BAD_PLAN, "plan.stages is 25; level full takes from 2 to 24", {0}, {.order = FG_B_BY_A, .stages = 25}},
+      {FG_BAD_PLAN, "plan.stages is 1; level full takes from 2", {0}, {.order = FG_B_BY_A, .stages = 1}},
+      {FG_BAD_PLAN,
+       "bytes of shared memory, and has 232448",
+       {0},
+       {.order = FG_A_BY_B, .block_m = 256, .block_n = 128, .stages = 8}},
+      {FG_BAD_PLAN, "plan.cluster is 4; level full takes 1 or 2 in this order", {0}, {.order = FG_A_BY_B, .cluster = 4}},
+      {FG_BAD_PLAN, "plan.cluster is 9; it must be 1, or up to 8", {0}, {.order = FG_B_BY_A, .cluster = 9}},
+      {FG_BAD_PLAN, "plan.split_k is 2; plan.order 1 sums K in one range", {0}, {.order = FG_A_BY_B, .split_k = 2}},
+      {FG_BAD_PLAN, "plan.order 1 sums K in one range", {.split_k = 4}, {.order = FG_A_BY_B}},
+      {FG_BAD_PLAN, "plan.split_k is 2, but the problem's split_k and flags want 3", {.split_k = 3}, {.split_k = 2}},
+      {FG_BAD_PLAN, "plan.split_k is 2, but the problem's split_k and flags want 1", {.flags = FG_NO_SPLIT_K}, {.split_k = 2}},
+      {FG_BAD_PLAN,
+       "plan.cluster is 4 and plan.split_k 2; plan.order 2 has a range of K for each",
+       {0},
+       {.order = FG_B_BY_A, .cluster = 4, .split_k = 2}},
+      {FG_BAD_PLAN, "plan.cluster is 4 and plan.split_k 1", {.flags = FG_NO_SPLIT_K}, {.order = FG_B_BY_A, .cluster = 4}},
+      {FG_BAD_PLAN, "plan.cluster is 4, more than the 3 multiprocessors", {.sm_limit = 3}, {.order = FG_B_BY_A, .cluster = 4}},
+      {FG_BAD_PLAN, "plan.blocks is 5, which clusters of plan.cluster = 2", {0}, {.order = FG_A_BY_B, .cluster = 2, .blocks = 5}},
+      {FG_BAD_PLAN, "plan.blocks is 8, more than sm_limit = 7", {.sm_limit = 7}, {.blocks = 8}},
+      {FG_BAD_PLAN,
+       "plan.threads is 256; with these tiles it must be 0 or 384",
+       {0},
+       {.order = FG_A_BY_B, .block_m = 128, .threads = 256}},
+      {FG_BAD_PLAN,
+       "plan.threads is 384; with these tiles it must be 0 or 320",
+       {0},
+       {.order = FG_B_BY_A, .block_n = 128, .threads = 384}},
+      {FG_BAD_PLAN, "plan.shared_bytes is 1024; with these tiles and stages", {0}, {.shared_bytes = 1024}},
+      {FG_BAD_PLAN,
+       "plan.tiles is 5; for this problem it must be 0 or 64",
+       {0},
+       {.order = FG_A_BY_B, .block_m = 128, .block_n = 128, .tiles = 5}},
+  };
+  fg_gpu gpu = gpu_with(132), older = {.name = "an A100", .arch = "sm_80", .sms = 108, .shared_bytes = 166912};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    fg_plan plan = {.tiles = -1}, before = plan;
+    fg_problem problem = bad[i].change;
+    problem.level = FG_FULL, problem.plan = &bad[i].plan;
+    if (!problem.m) problem.m = 1000;
+    if (!problem.n) problem.n = 1000;
+    if (!problem.k) problem.k = 1024;
+    cr_expect_eq(fg_plan_make(&gpu, &problem, &plan), bad[i].status, "%s", bad[i].says);
+    cr_expect(strstr(fg_message(), bad[i].says), "%s, but it must say %s", fg_message(), bad[i].says);
+    cr_expect_eq(memcmp(&plan, &before, sizeof plan), 0, "nothing is written");
+    cr_expect_eq(fg_plan_make(&older, &problem, &plan), FG_UNSUPPORTED);
+    cr_expect(strstr(fg_message(), "gpu is an A100 (sm_80)"), "%s", fg_message());
+  }
+  fg_plan plan;
+  fg_problem most = {.m = INT_MAX - 1023, .n = 1, .k = INT_MAX - 1023, .level = FG_FULL};
+  cr_expect_eq(fg_plan_make(&gpu, &most, &plan), FG_OK, "%s", fg_message());
+  for (int rung = FG_WGMMA; rung <= FG_CLUSTER; rung++) {
+    const fg_plan wish = {.order = FG_A_BY_B};
+    fg_problem problem = {.m = 100, .n = 100, .k = 128, .level = (fg_level)rung, .plan = &wish};
+    cr_expect_eq(fg_plan_make(&gpu, &problem, &plan), FG_BAD_PLAN);
+    cr_expect(strstr(fg_message(), "plan.order is 1; only level full has an order"), "%s", fg_message());
+  }
+}
+
 /* And where a level's kernel, types or device do not do, the one that serves everything. */
 Test(plan, best_is_the_highest_level_that_serves) {
   fg_gpu gpu = gpu_with(132), older = {.name = "an A100", .arch = "sm_80", .sms = 108, .shared_bytes = 166912};
