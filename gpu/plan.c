@@ -207,7 +207,7 @@ static fg_status check(const fg_gpu *gpu, const struct limits *limits, const fg_
         "plan.block_m is %d, plan.block_n %d; with swapped operands a tile has at most 128 * 192 elements, and if more "
         "than 128 * 128, a multiple of 16 rows",
         plan->block_m, plan->block_n);
-  fg_status status = check_cluster(gpu, limits, plan); /* before the stages, which nobody chooses for clusters that there are not */
+  fg_status status = check_cluster(gpu, limits, plan); /* first: without one no stages are chosen */
   if (status != FG_OK) return status;
   if (plan->stages < (limits->stages ? 2 : 0) || plan->stages > limits->most_stages)
     return fg_fail(FG_BAD_PLAN, "plan.stages is %d; level %s takes %s%d", plan->stages, level_name(limits),

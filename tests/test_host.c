@@ -666,6 +666,158 @@ Test(host, rungs_refuse_what_they_do_not_serve) {
   expect_nothing_left();
 }
 
+/* --- Level full */
+
+/* A way for each bit of `at`: order, cluster, scaling of B, whether the copy engine can bring A's scales, B's, and whether it is dependent. */
+static fg_problem full_problem_at(void *memory, int at, fg_plan *wish) {
+  fg_problem problem = rung_problem_at(memory, FG_FULL);
+  bool is_swapped = at & 1;
+  *wish = (fg_plan){.order = is_swapped ? FG_B_BY_A : FG_A_BY_B,
+                    .block_m = is_swapped ? 40 : 128,
+                    .block_n = is_swapped ? 64
+                               : at / 64  ? 176
+                                          : 96,
+                    .cluster = at & 2 ? (is_swapped ? 5 : 2) : 1};
+  problem.plan = wish;
+  problem.k = RUNG_K - 3;
+  problem.b.scaling = at & 4 ? FG_1X128 : FG_128X128;
+  problem.b.scale_layout = at & 4 ? FG_ROWS_CONTIGUOUS : FG_BLOCKS_CONTIGUOUS;
+  problem.a.ld = 320, problem.b.ld = 336, problem.d.ld = 211;
+  problem.a.scale_ld = at & 8 ? 108 : 101;
+  problem.b.scale_ld = at & 4 ? 204 : 3;
+  if (!(at & 16)) problem.b.scale++;
+  problem.flags = at & 32 ? FG_DEPENDENT_LAUNCH : 0;
+  return problem;
+}
+
+Test(host, full_is_launched_with_its_maps) {
+  use_stubs("h100");
+  fg_context *context = context_on(0);
+  void *memory;
+  problem_in(context, &memory);
+  const unsigned bytes = CU_TENSOR_MAP_DATA_TYPE_UINT8, floats = CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+  const unsigned swizzled = CU_TENSOR_MAP_SWIZZLE_128B, plain = CU_TENSOR_MAP_SWIZZLE_NONE;
+  fg_gpu gpu;
+  cr_assert_eq(fg_context_gpu(context, &gpu), FG_OK);
+  for (int at = 0; at < 128; at++) {
+    fg_plan wish, plan;
+    struct stub_launch launch;
+    fg_problem problem = full_problem_at(memory, at, &wish);
+    cr_assert_eq(fg_plan_make(&gpu, &problem, &plan), FG_OK, "%s", fg_message());
+    cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    cr_assert(stub_launched(at, &launch));
+    cr_expect_eq(stub_launches(), at + 1);
+    cr_expect_str_eq(launch.kernel, at & 1 ? "swapped" : "full");
+    cr_expect(launch.grid[0] == (unsigned)plan.blocks && launch.block[0] == (unsigned)plan.threads);
+    cr_expect_eq(launch.shared_bytes, (unsigned)plan.shared_bytes);
+    cr_expect_eq(launch.cluster[0], wish.cluster > 1 ? (unsigned)wish.cluster : 0);
+    cr_expect_eq(launch.programmatic, (at & 32) != 0);
+    struct fg_args args = launched_with(at);
+    uint32_t m = (uint32_t)wish.block_m, n = (uint32_t)wish.block_n, m_part = m, n_part = n;
+    if (wish.order == FG_A_BY_B) *(m >= n ? &m_part : &n_part) /= (uint32_t)wish.cluster; /* the larger comes in parts */
+    uint64_t k = (uint64_t)problem.k;
+    expect_tensor(&args.a_map, problem.a.data, (uint64_t[]){k, M, 1}, 320, (uint32_t[]){128, m_part, 1}, bytes, swizzled);
+    expect_tensor(&args.b_map, problem.b.data, (uint64_t[]){k, N, 1}, 336, (uint32_t[]){128, n_part, 1}, bytes, swizzled);
+    bool is_1x128 = at & 4, by_tma = at & 8 && (at & 16 || !is_1x128);
+    cr_expect_eq(has_map(&args.a_scale_map), by_tma);
+    cr_expect_eq(has_map(&args.b_scale_map), by_tma && is_1x128);
+    cr_expect(!has_map(&args.d_map));
+    if (has_map(&args.a_scale_map))
+      expect_tensor(&args.a_scale_map, problem.a.scale, (uint64_t[]){M, 3, 1}, 108 * 4, (uint32_t[]){m, 1, 1}, floats, plain);
+    if (has_map(&args.b_scale_map))
+      expect_tensor(&args.b_scale_map, problem.b.scale, (uint64_t[]){N, 3, 1}, 204 * 4, (uint32_t[]){n, 1, 1}, floats, plain);
+    cr_expect(args.m == M && args.n == N && args.k == problem.k && args.d.ld == 211 && args.a_scale.data == problem.a.scale);
+    cr_expect(args.a_scale.row_shift == 0 && args.a_scale.row_stride == 1 && args.a_scale.block_stride == problem.a.scale_ld);
+    cr_expect(args.b_scale.row_shift == (is_1x128 ? 0 : 7) && args.b_scale.row_stride == (is_1x128 ? 1 : 3) &&
+              args.b_scale.block_stride == (is_1x128 ? 204 : 1));
+  }
+  /* Without K there is nothing to fetch, and without rows nothing to do. */
+  for (int order = FG_A_BY_B; order <= FG_B_BY_A; order++) {
+    fg_plan wish;
+    fg_problem problem = full_problem_at(memory, order - FG_A_BY_B, &wish);
+    int launches = stub_launches();
+    problem.k = 0, problem.a.data = problem.b.data = NULL, problem.a.scale = problem.b.scale = NULL;
+    cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    cr_expect_eq(stub_launches(), launches + 1);
+    struct fg_args args = launched_with(launches);
+    cr_expect(!has_map(&args.a_map) && !has_map(&args.b_map) && !has_map(&args.a_scale_map) && !has_map(&args.b_scale_map));
+    problem = full_problem_at(memory, order - FG_A_BY_B, &wish);
+    problem.m = 0;
+    cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    cr_expect_eq(stub_launches(), launches + 1);
+  }
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
+/* A kernel for each way that D is written with A's rows the tensor core's, and one for all with B's; whatever is bare of these is the same. */
+Test(host, full_has_a_kernel_for_what_it_is_given) {
+  use_stubs("h100");
+  static const int compiles[] = {[FG_A_BY_B] = 2 * 4, [FG_B_BY_A] = 2};
+  for (int order = FG_A_BY_B; order <= FG_B_BY_A; order++) {
+    fg_context *context = context_on(0);
+    void *memory;
+    problem_in(context, &memory);
+    int before = stub_compiles();
+    for (int at = 0; at < 48; at++) {
+      fg_plan wish;
+      fg_problem problem = full_problem_at(memory, 8 + order - FG_A_BY_B, &wish);
+      problem.m = at < 24 ? M : M - 1;
+      problem.d.type = (fg_type[]){FG_BF16, FG_FP16, FG_FP32}[at % 3];
+      problem.d.ld = 208;
+      if (at & 1) problem.a.scale_ld = 101;
+      if (at / 6 % 4 == 1) problem.d.ld = 209; /* each of these takes the way that serves all */
+      if (at / 6 % 4 == 2) problem.n = 203;
+      if (at / 6 % 4 == 3) problem.bias.data = (char *)memory + 600000;
+      cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    }
+    cr_expect_eq(stub_compiles() - before, compiles[order], "order %d: %d", order, stub_compiles() - before);
+    cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+    fg_context_destroy(context);
+  }
+  expect_nothing_left();
+}
+
+/* None of it comes to the driver, but what follows no pointer. */
+Test(host, full_refuses_what_it_does_not_serve) {
+  use_stubs("h100,a100");
+  fg_context *context = context_on(0), *older = context_on(1);
+  void *memory;
+  problem_in(context, &memory);
+  char *bytes = memory;
+  for (int order = FG_A_BY_B; order <= FG_B_BY_A; order++) {
+    fg_plan wish;
+    fg_problem problem;
+#define FULL_REFUSES(says, change)                                                                                               \
+  do {                                                                                                                           \
+    problem = full_problem_at(memory, order - FG_A_BY_B, &wish);                                                                 \
+    change;                                                                                                                      \
+    cr_expect_eq(fg_gemm(context, &problem), FG_UNSUPPORTED, "%s: %s", #change, fg_message());                                   \
+    cr_expect(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);                                         \
+    cr_expect_eq(fg_prepare(context, &problem), FG_UNSUPPORTED, "%s: %s", #change, fg_message());                                \
+    cr_expect(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);                                         \
+  } while (0)
+    stub_fail(0, CUDA_SUCCESS, STUB_ONCE); /* counts calls from here on */
+    FULL_REFUSES("a.data is ", problem.a.data = bytes + 8);
+    FULL_REFUSES("b.data is ", problem.b.data = bytes + 200001);
+    FULL_REFUSES("a.ld is 312 bytes; the copy engine takes a multiple of 16", problem.a.ld = 312);
+    FULL_REFUSES("b.ld is 305 bytes", problem.b.ld = 305);
+    FULL_REFUSES("kind is 1;", problem.kind = FG_BATCHED; problem.groups = 1);
+    FULL_REFUSES("a.scaling is 3;", problem.a.scaling = FG_TENSOR);
+    FULL_REFUSES("b.scaling is 3;", problem.b.scaling = FG_TENSOR);
+    FULL_REFUSES("split_k is 9;", problem.split_k = 9);
+    cr_expect_eq(stub_calls(), 0, "%d calls of the driver", stub_calls());
+    problem = full_problem_at(memory, order - FG_A_BY_B, &wish);
+    cr_expect_eq(fg_gemm(older, &problem), FG_UNSUPPORTED);
+    cr_expect(strstr(fg_message(), "needs a Hopper GPU (sm_90a)"), "%s", fg_message());
+  }
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  fg_context_destroy(older);
+  expect_nothing_left();
+}
+
 /* --- Threads */
 
 enum { THREADS = 64 };
@@ -832,8 +984,8 @@ Test(host, every_driver_call_may_fail) {
 
 /* Of these tensor maps and the attribute for shared memory are new. */
 Test(host, every_driver_call_of_a_rung_may_fail) {
-  static const fg_level levels[] = {FG_WGMMA, FG_CLUSTER};
-  for (int i = 0; i < 2; i++)
+  static const fg_level levels[] = {FG_WGMMA, FG_CLUSTER, FG_FULL};
+  for (int i = 0; i < 3; i++)
     for (enum stub_failing how = STUB_ONCE; how <= STUB_STICKY; how++)
       cr_expect_geq(fail_each((struct failing){.error = CUDA_ERROR_UNKNOWN, .how = how, .level = levels[i]}), 24);
 }
@@ -887,4 +1039,44 @@ Test(host, a_shipped_cache_needs_no_compiler) {
   cr_expect_eq(count, 1);
   snprintf(command, sizeof command, "%s", folder);
   cr_expect_eq(rmdir(command), 0);
+}
+
+/* A list of problems, compiled ahead; then all are there. */
+Test(host, full_takes_what_was_compiled_ahead) {
+  enum { WAYS = 32 };
+  use_stubs("h100");
+  char folder[] = "/var/tmp/finegemm-host-XXXXXX";
+  cr_assert_not_null(mkdtemp(folder));
+  setenv("FG_CACHE_DIR", folder, 1);
+  fg_context *context = context_on(0);
+  void *memory;
+  problem_in(context, &memory);
+  int count, distinct = 0;
+  for (int time = 0; time < 2; time++)
+    for (int at = 0; at < WAYS; at++) {
+      fg_plan wish;
+      fg_kernel kernel;
+      fg_problem problem = full_problem_at(memory, at, &wish);
+      cr_assert_eq(fg_precompile(fg_known_gpus(NULL), &problem, &kernel), FG_OK, "%s", fg_message());
+      cr_expect_str_eq(kernel.source, at & 1 ? "gpu/kernels/swapped.cu" : "gpu/kernels/full.cu");
+      cr_expect(strstr(kernel.defines, at & 4 ? "B_1X128=1 SCALES_BY_TMA=" : "B_1X128=0 SCALES_BY_TMA="), "%s", kernel.defines);
+      cr_expect_eq(strstr(kernel.defines, "D_TYPE=0") != NULL, !(at & 1), "%s", kernel.defines);
+      if (!kernel.was_cached) distinct++;
+      if (time == 1) cr_expect_eq(kernel.was_cached, 1);
+    }
+  /* By order, cluster, scaling of B and who brings the scales. */
+  int compiles = stub_compiles();
+  cr_expect(distinct == 16 && compiles == distinct, "%d kernels, %d compiled", distinct, compiles);
+  for (int at = 0; at < WAYS; at++) {
+    fg_plan wish;
+    fg_problem problem = full_problem_at(memory, at, &wish);
+    cr_expect_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+  }
+  cr_expect_eq(stub_compiles(), compiles);
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+  cr_expect_eq(fg_cache_empty(folder, &count), FG_OK, "%s", fg_message());
+  cr_expect_eq(count, distinct);
+  cr_expect_eq(rmdir(folder), 0);
 }
