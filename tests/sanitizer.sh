@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# sanitizer.sh TEST_GPU [N [TOOL...]]: the walks of test_gpu, or of test_rungs, under each tool of compute-sanitizer, or under those that
-# are named, N problems each (8), on a machine with a GPU. Says what each found; ends with 0 if that is nothing.
+# sanitizer.sh TEST_GPU [N [TOOL...]]: the walks of test_gpu, test_rungs or test_full under each tool of compute-sanitizer, or under those
+# that are named, N problems each (8), on a machine with a GPU. Says what each found; ends with 0 if that is nothing.
 set -uo pipefail
-program=${1:?the program test_gpu or test_rungs}
+program=${1:?the program test_gpu, test_rungs or test_full}
 cases=${2:-8}
 shift $(($# < 2 ? $# : 2))
 [ $# -gt 0 ] || set -- memcheck racecheck initcheck synccheck
-tests='@(gpu|rungs)/@(keep*|tiles*|plans*|groups*|repeats*|a_prepared*)'
+tests='@(gpu|rungs|full)/@(keep*|tiles*|plans*|groups*|repeats*|a_prepared*|a_row_*|nothing_*)'
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 broken=0

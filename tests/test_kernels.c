@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_JOBS = 8192, MOST_ARCHS = 32, REGISTERS_OF_A_MULTIPROCESSOR = 65536, STATIC_SHARED_BYTES = 48 << 10 };
+enum { MOST_JOBS = 16384, MOST_ARCHS = 32, REGISTERS_OF_A_MULTIPROCESSOR = 65536, STATIC_SHARED_BYTES = 48 << 10 };
 
 /* A kernel to be compiled, and what the compiler said of it. */
 struct job {
