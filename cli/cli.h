@@ -192,6 +192,9 @@ void print_plan(const fg_gpu *gpu, const fg_problem *problem, const fg_plan *pla
 /* random_problem.c: operands of any kind, packed and in the host's memory, from a seed: every finite code alike, scales of some
  * thousandths; D full of one NaN. The problem has its kind, sizes, types and scalings already; C and bias are made if they have a type. */
 void make_operands(fg_context *host, fg_problem *problem, uint64_t seed);
+/* Which make_operands() does first: where the problem's level has the copy engine bring scales of A and takes them in no other way, their
+ * rows are beside each other, in whole 16 bytes. */
+void lay_out_scales(fg_problem *problem);
 /* How many matrices A, B and D have, and how many scales one of A or B of so many rows. */
 int64_t matrices_of_a(const fg_problem *problem);
 int64_t matrices_of_b(const fg_problem *problem);

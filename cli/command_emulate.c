@@ -244,6 +244,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   require(fg_context_gpu(of.context, &gpu), "");
   if (!strstr(gpu.name, "emulator"))
     fail(REFUSED, "the driver that FG_CUDA_DRIVER names has %s, and is not the emulator", gpu.name);
+  lay_out_scales(problem);
   require(fg_context_plan(of.context, problem, &plan), "");
   problem->level = plan.level;
   of.twin = host_level(plan.level);

@@ -98,11 +98,14 @@ static const int32_t *make_groups(const fg_problem *problem, uint64_t *state) {
   return index;
 }
 
+void lay_out_scales(fg_problem *problem) {
+  if (problem->level < FG_TMA || problem->level > FG_CLUSTER) return;
+  problem->a.scale_layout = FG_ROWS_CONTIGUOUS;
+  problem->a.scale_ld = (problem->m + 3) / 4 * 4;
+}
+
 void make_operands(fg_context *host, fg_problem *problem, uint64_t seed) {
-  if (problem->level >= FG_TMA && problem->level <= FG_CLUSTER) { /* what these levels copy: rows of scales, in whole 16 bytes */
-    problem->a.scale_layout = FG_ROWS_CONTIGUOUS;
-    problem->a.scale_ld = (problem->m + 3) / 4 * 4;
-  }
+  lay_out_scales(problem);
   uint64_t state = seed;
   int64_t d_count, groups = problem->kind == FG_DENSE ? 1 : problem->groups;
   if (__builtin_mul_overflow(matrices_of_d(problem), problem->m, &d_count)) d_count = PTRDIFF_MAX;
