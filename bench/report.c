@@ -5,8 +5,9 @@
  *     report tables GEMM.json... QUANTISE.json... GPU.json... GPU_HOST.json... EMULATOR.json...
  *     report share|roofline|ratio|sweep GPU.json
  *     report naive|shared|wgmma|tma|pipeline|persistent|cluster GPU.json... GPU_HOST.json... GPU_COUNTERS.json...
+ *     report shapes|overlap|small_m GPU.json... GPU_COUNTERS.json...
  *
- * The last are the numbers of those levels' lessons. The line before is for pictures of the level `full`. A file is one machine's. Nothing is measured here, and nothing rounded but for print. */
+ * The last are the numbers of those levels' lessons, and of the lessons about the level `full`. The line before is for its pictures. A file is one machine's. Nothing is measured here, and nothing rounded but for print. */
 #include "report.h"
 #include "finegemm.h"
 
@@ -25,7 +26,7 @@ static const fg_level_info *rung_of(const char *name) {
   int levels;
   const fg_level_info *info = fg_levels(&levels);
   for (int i = 0; i < levels; i++)
-    if (strcmp(info[i].name, name) == 0 && info[i].level >= FG_WGMMA && info[i].level <= FG_CLUSTER) return &info[i];
+    if (strcmp(info[i].name, name) == 0 && info[i].level >= FG_WGMMA && info[i].level <= FG_FULL) return &info[i];
   return NULL;
 }
 
@@ -395,7 +396,8 @@ static void print_lesson(json_t *const *files, int count, const char *name) {
   }
 }
 
-/* A level with tensor cores beside the one before it and cuBLASLt with the same scales, each with its fastest tile. */
+/* A level with tensor cores beside the one before it and cuBLASLt with the same scales, each with its fastest tile; of the level `full`,
+ * which is timed at many shapes, where the one before was timed too. */
 static void print_rung_rows(json_t *const *files, int count, const json_t *run, const char *name, const char *before) {
   size_t r;
   const json_t *result;
@@ -404,7 +406,7 @@ static void print_rung_rows(json_t *const *files, int count, const json_t *run, 
     double us = inside(row, "cold", "median_us"),
            before_us = inside(gpu_row(files, count, run, result, before), "cold", "median_us");
     double peer_us = inside(row_of(json_object_get(result, "peers"), "cublaslt-block"), "cold", "median_us");
-    if (!row) continue;
+    if (!row || (strcmp(name, "full") == 0 && isnan(before_us))) continue;
     printf("| %.0f | %.0f | %.0f | %.0fx%.0f | %.1f | ", number(result, "m"), number(result, "n"), number(result, "k"),
            number(row, "block_m"), number(row, "block_n"), us);
     print_tflops(number(row, "gflops") * 1e-3);
@@ -552,6 +554,10 @@ int main(int argc, char **argv) {
     print_lesson(files, count, argv[1]);
   else if (rung_of(argv[1]))
     print_rung(files, count, rung_of(argv[1]));
+  else if (strcmp(argv[1], "overlap") == 0)
+    print_rung(files, count, rung_of("full"));
+  else if (print_full_lesson(files, argv + 2, count, argv[1]))
+    ;
   else if (!print_full_plot(files[0], argv[1]))
     for (int f = 0; f < count; f++) print_table(files[f], argv[f + 2]);
   for (int f = 0; f < count; f++) json_decref(files[f]);

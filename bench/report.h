@@ -60,6 +60,10 @@ static inline void print_gpu_tail(const json_t *file) {
 /* The tables of such a run; where there are few shapes, of each. `path` is its file's, from which the pictures have their names. */
 void print_full(const json_t *file, const char *path);
 
+/* The numbers of the lesson of that name which is about such runs: "shapes", of many rows, or "small_m", of few; false: there is none. Of
+ * what no file has a sentence says so. */
+bool print_full_lesson(json_t *const *files, char *const *paths, int count, const char *name);
+
 /* What a picture of it draws, in blocks between empty lines, the first line of each a comment with its title; false: there is no such
  * picture. bench/full_NAME.gp, NAME being share, roofline, ratio or sweep, says what of. */
 bool print_full_plot(const json_t *file, const char *name);

@@ -104,7 +104,17 @@ static void print_steps(const json_t *file) {
   }
 }
 
-static void print_shapes(const json_t *file, const char *const *peers, int peer_count) {
+/* Of m from `least` to `most`. */
+struct rows {
+  double least, most;
+};
+static const struct rows all_rows = {0, INFINITY};
+
+static bool is_in(const struct rows *rows, const json_t *result) {
+  return number(result, "m") >= rows->least && number(result, "m") <= rows->most;
+}
+
+static void print_shapes(const json_t *file, const struct rows *rows, const char *const *peers, int peer_count) {
   size_t r;
   const json_t *result;
   printf("\n| m | n | k | tile | | cluster | ranges of K | us | of the limit | TFLOPS | settled | MHz |");
@@ -114,6 +124,7 @@ static void print_shapes(const json_t *file, const char *const *peers, int peer_
   printf("\n");
   json_array_foreach(json_object_get(file, "levels"), r, result) {
     const json_t *row = own_row(result);
+    if (!is_in(rows, result)) continue;
     printf("| %.0f | %.0f | %.0f |", number(result, "m"), number(result, "n"), number(result, "k"));
     if (row) {
       double us = inside(row, "cold", "median_us");
@@ -132,6 +143,53 @@ static void print_shapes(const json_t *file, const char *const *peers, int peer_
 
 static bool is_sweep(const char *stem) { return strncmp(stem, "sweep", strlen("sweep")) == 0; }
 
+static void print_head(const json_t *file) {
+  print_gpu_head(file);
+  printf("; ");
+  if (json_object_get(file, "driver_name")) printf("driver %s, ", text(file, "driver_name"));
+  print_gpu_tail(file);
+  if (!isnan(number(file, "cublaslt"))) printf(", cuBLASLt %.0f", number(file, "cublaslt"));
+  if (json_object_get(file, "deep_gemm")) printf(", DeepGEMM %s", text(file, "deep_gemm"));
+  printf("; medians of %.0f rounds.", number(file, "repeats"));
+}
+
+bool print_full_lesson(json_t *const *files, char *const *paths, int count, const char *name) {
+  static const struct {
+    const char *name;
+    struct rows rows;
+    bool has_steps; /* from one m to the next */
+  } lessons[] = {{"shapes", {129, INFINITY}, false}, {"small_m", {0, 128}, true}};
+  const size_t lesson = strcmp(name, lessons[1].name) == 0;
+  bool is_recorded = false;
+  if (strcmp(name, lessons[lesson].name) != 0) return false;
+  for (int f = 0; f < count; f++) {
+    const char *peers[MOST_PEERS];
+    const int peer_count = peers_of(files[f], peers);
+    char stem[64];
+    size_t r, shapes = 0;
+    const json_t *result;
+    stem_of(paths[f], stem, sizeof stem);
+    if (!is_full(files[f]) || (is_sweep(stem) && !lessons[lesson].has_steps)) continue;
+    json_array_foreach(json_object_get(files[f], "levels"), r, result)
+      shapes += is_in(&lessons[lesson].rows, result) && own_row(result);
+    if (shapes == 0) continue;
+    printf("%s", is_recorded ? "\n" : "");
+    is_recorded = true;
+    print_head(files[f]);
+    printf("\n");
+    if (is_sweep(stem)) {
+      print_steps(files[f]);
+    } else if (shapes <= MOST_SHAPES_IN_A_TABLE) {
+      print_shapes(files[f], &lessons[lesson].rows, peers, peer_count);
+    } else {
+      printf("\n");
+      print_classes(files[f], peers, peer_count);
+    }
+  }
+  if (!is_recorded) printf("No run of `bench_gpu` with the level `full` is recorded yet.\n");
+  return true;
+}
+
 void print_full(const json_t *file, const char *path) {
   const char *peers[MOST_PEERS];
   const int peer_count = peers_of(file, peers);
@@ -139,16 +197,11 @@ void print_full(const json_t *file, const char *path) {
   char stem[64];
   stem_of(path, stem, sizeof stem);
   printf("\n**The level `full`, %zu shapes:** ", shapes);
-  print_gpu_head(file);
-  printf("; ");
-  if (json_object_get(file, "driver_name")) printf("driver %s, ", text(file, "driver_name"));
-  print_gpu_tail(file);
-  if (!isnan(number(file, "cublaslt"))) printf(", cuBLASLt %.0f", number(file, "cublaslt"));
-  if (json_object_get(file, "deep_gemm")) printf(", DeepGEMM %s", text(file, "deep_gemm"));
-  printf("; medians of %.0f rounds. Geometric means of ratios.\n\n", number(file, "repeats"));
+  print_head(file);
+  printf(" Geometric means of ratios.\n\n");
   print_classes(file, peers, peer_count);
   print_steps(file);
-  if (shapes <= MOST_SHAPES_IN_A_TABLE) print_shapes(file, peers, peer_count);
+  if (shapes <= MOST_SHAPES_IN_A_TABLE) print_shapes(file, &all_rows, peers, peer_count);
   if (is_sweep(stem))
     printf("\n![Time over m](%s.svg)\n", stem);
   else

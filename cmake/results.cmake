@@ -14,13 +14,14 @@ target_link_libraries(report PRIVATE fg_options finegemm_static PkgConfig::JANSS
 find_program(GNUPLOT gnuplot)
 set(page ${PROJECT_SOURCE_DIR}/cmake/page.cmake)
 file(GLOB kernel_lessons CONFIGURE_DEPENDS lessons/*.cu)
+set(lessons_of_full 11_shapes 12_overlap 13_small_m) # whose kernels lie in gpu/kernels/
 set(lessons "")
 string(REPLACE ";" "\\;" results_in_list "${gpu_results}")
-foreach(kernel ${kernel_lessons})
-  string(REGEX MATCH "/([^/]*)\\.cu$" found ${kernel})
-  string(SUBSTRING ${CMAKE_MATCH_1} 3 -1 level)
+foreach(kernel ${kernel_lessons} ${lessons_of_full})
+  get_filename_component(lesson ${kernel} NAME_WE)
+  string(SUBSTRING ${lesson} 3 -1 level)
   list(APPEND lessons COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:report>\\;${level}\\;${results_in_list}"
-              -DPAGE=${PROJECT_SOURCE_DIR}/lessons/${CMAKE_MATCH_1} -DMARKDOWN=1 -P ${page})
+              -DPAGE=${PROJECT_SOURCE_DIR}/lessons/${lesson} -DMARKDOWN=1 -P ${page})
 endforeach()
 set(pictures "")
 macro(fg_picture plot file picture)

@@ -3,6 +3,7 @@
 #include <glob.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { PATH_BYTES = 4096, MOST_EXERCISES = 64 };
 
@@ -79,16 +80,29 @@ static struct exercise *add(struct exercise exercise) {
   return &exercises[exercise_count++];
 }
 
+/* A lesson's own, or one of the library's that it is about; false: it has none. */
+static bool find_source(const char *root, const char *lesson, char *source, size_t bytes) {
+  static const char *const abouts[][2] = {
+      {"11_shapes", "gpu/kernels/full.cu"}, {"12_overlap", "gpu/kernels/full.cu"}, {"13_small_m", "gpu/kernels/swapped.cu"}};
+  char path[PATH_BYTES];
+  snprintf(source, bytes, "lessons/%s.cu", lesson);
+  for (size_t i = 0; i < sizeof abouts / sizeof *abouts; i++)
+    if (strcmp(abouts[i][0], lesson) == 0) snprintf(source, bytes, "%s", abouts[i][1]);
+  snprintf(path, sizeof path, "%s/%s", root, source);
+  return access(path, R_OK) == 0;
+}
+
 static void read_page(const char *root, const char *lesson) {
   static const char fence[] = "\n```diff\n", indent[] = "\n    FG_KERNEL_DIR=$PWD finegemm emulate ";
   char path[PATH_BYTES];
+  struct exercise whole = {.title = "as it is"};
+  if (!find_source(root, lesson, whole.source, sizeof whole.source)) return;
   snprintf(path, sizeof path, "%s/lessons/%s.md", root, lesson);
   char *page = read_text(path), *diff = strstr(page, fence), *trap = strstr(page, "\n## Trap\n");
   const char *command = trap ? strstr(trap, indent) : NULL;
   if (diff && !command) fail(path, "it has exercises, and not the command that runs them");
   if (diff) {
-    struct exercise whole = {.title = "as it is"};
-    snprintf(path, sizeof path, "%s/lessons/%s.cu", root, lesson);
+    snprintf(path, sizeof path, "%s/%s", root, whole.source);
     snprintf(whole.lesson, sizeof whole.lesson, "%s", lesson);
     snprintf(whole.command, sizeof whole.command, "%.*s", (int)strcspn(command + 5, "\n"), command + 5);
     whole.kernel = read_text(path);
@@ -114,9 +128,9 @@ static void read_page(const char *root, const char *lesson) {
 const struct exercise *exercises_read(const char *root, int *count) {
   char pattern[PATH_BYTES];
   glob_t found;
-  snprintf(pattern, sizeof pattern, "%s/lessons/[0-9][0-9]_*.cu", root);
+  snprintf(pattern, sizeof pattern, "%s/lessons/[0-9][0-9]_*.md", root);
   if (exercise_count == 0) {
-    if (glob(pattern, 0, NULL, &found) != 0) fail(pattern, "there are no kernels");
+    if (glob(pattern, 0, NULL, &found) != 0) fail(pattern, "there are no pages");
     for (size_t i = 0; i < found.gl_pathc; i++) {
       char lesson[32];
       const char *file = strrchr(found.gl_pathv[i], '/') + 1;
@@ -148,7 +162,12 @@ static int64_t option(const struct exercise *exercise, const char *name, int64_t
 struct exercise_problem exercise_problem(const struct exercise *exercise, int number) {
   static const int64_t sizes[EXERCISE_PROBLEMS][3] = {{0}, {2000, 1500, 1904}, {1024, 4096, 7168}};
   struct exercise_problem problem = {.m = sizes[number][0], .n = sizes[number][1], .k = sizes[number][2]};
-  snprintf(problem.level, sizeof problem.level, "%s", exercise->lesson + strlen("06_"));
+  bool is_rung = strncmp(exercise->source, "lessons/", strlen("lessons/")) == 0;
+  snprintf(problem.level, sizeof problem.level, "%s", is_rung ? exercise->lesson + strlen("06_") : "full");
+  problem.block_m = (int)option(exercise, " --block-m ", 0);
+  problem.block_n = (int)option(exercise, " --block-n ", 0);
+  problem.cluster = (int)option(exercise, " --cluster ", 0);
+  problem.has_bf16 = strstr(exercise->command, " --out-type bf16") != NULL;
   if (number == 0) {
     problem.m = option(exercise, " --m ", 0);
     problem.n = option(exercise, " --n ", 0);
@@ -158,9 +177,19 @@ struct exercise_problem exercise_problem(const struct exercise *exercise, int nu
   return problem;
 }
 
+bool exercise_is_tried(const char *file, const struct exercise *exercise) {
+  char key[48];
+  snprintf(key, sizeof key, "\n%.31s ", exercise->lesson);
+  return strstr(file, key) != NULL;
+}
+
 /* What the file says of each problem: "A | B | C". */
 static const char *outcomes_of(const char *file, const struct exercise *exercise, char *line, size_t bytes) {
   char key[200];
+  if (!exercise_is_tried(file, exercise)) {
+    snprintf(line, bytes, "not tried yet | not tried yet | not tried yet");
+    return line;
+  }
   snprintf(key, sizeof key, "\n%s | ", exercise_name(exercise));
   const char *at = strstr(file, key);
   if (!at) fail(exercise_name(exercise), "nothing is recorded of it: run plant_exercises on a GPU");
@@ -171,7 +200,7 @@ static const char *outcomes_of(const char *file, const struct exercise *exercise
 /* The place in the kernel as a line, without the thread; bits as a sentence. */
 static void print_words(FILE *out, const struct exercise *exercise) {
   static const char thread[] = "... ";
-  char place[64];
+  char place[80];
   int elements, wrong;
   const char *at = exercise->words;
   if (!at) {
@@ -182,7 +211,7 @@ static void print_words(FILE *out, const struct exercise *exercise) {
     fprintf(out, "%d of %d elements have other bits", wrong, elements);
     return;
   }
-  snprintf(place, sizeof place, "lessons/%s.cu(", exercise->lesson);
+  snprintf(place, sizeof place, "%s(", exercise->source);
   if (strncmp(at, "kernel ", 7) == 0 && strstr(at, thread)) at = strstr(at, thread) + strlen(thread);
   for (const char *next; (next = strstr(at, place)); at = next) {
     fprintf(out, "%.*sline ", (int)(next - at), at);
@@ -212,7 +241,7 @@ void exercises_print_table(FILE *out, const char *root, const char *golden) {
   char *file = read_text(golden), line[1024];
   exercises_read(root, &count);
   for (int i = 0; i < count; i++) {
-    if (!exercises[i].number) continue;
+    if (!exercises[i].number || !exercise_is_tried(file, &exercises[i])) continue;
     const char *outcomes = outcomes_of(file, &exercises[i], line, sizeof line);
     mistakes++;
     if (strstr(outcomes, "hangs"))

@@ -41,7 +41,7 @@ Test(exercises, kernels_as_they_are_were_right) {
   char *file = read_all(golden);
   for (int i = 0; i < count; i++) {
     char line[320];
-    if (exercises[i].number) continue;
+    if (exercises[i].number || !exercise_is_tried(file, &exercises[i])) continue;
     static const char right[] = " | right bits in 50 launches";
     snprintf(line, sizeof line, "\n%s%s%s%s\n", exercise_name(&exercises[i]), right, right, right);
     cr_expect(strstr(file, line), "tests/golden/exercises.txt has no such line:%s", line);

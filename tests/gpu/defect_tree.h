@@ -1,4 +1,4 @@
-/* A tree for FG_KERNEL_DIR: the project's gpu, and one kernel. Whatever goes wrong ends the process with a sentence. */
+/* A tree for FG_KERNEL_DIR: the project's gpu/device, and one kernel, which may lie in gpu/kernels. Whatever goes wrong ends the process with a sentence. */
 #ifndef DEFECT_TREE_H
 #define DEFECT_TREE_H
 

@@ -78,10 +78,11 @@ static fg_level level_of(const char *name) {
   exit(EXIT_FAILURE);
 }
 
-static struct multiplication prepare(const struct exercise_problem *size) {
+/* With this plan, which stays. D is to be what `hopper` gives that splits K as the plan does. */
+static struct multiplication prepare(const struct exercise_problem *size, const fg_plan *wish) {
   const int64_t blocks_of_k = (size->k + 127) / 128, a_scales = (size->m + 3) / 4 * 4 * blocks_of_k;
   const int64_t b_scales = (size->n + 127) / 128 * blocks_of_k;
-  struct multiplication of = {.d_bytes = (size_t)(size->m * size->n) * sizeof(float)};
+  struct multiplication of = {.d_bytes = (size_t)(size->m * size->n) * (size->has_bf16 ? 2 : sizeof(float))};
   uint64_t state = 1;
   of.blank = memset(claim(of.d_bytes), BLANK, of.d_bytes);
   of.expected = claim(of.d_bytes);
@@ -90,19 +91,23 @@ static struct multiplication prepare(const struct exercise_problem *size) {
   of.here.a = (fg_operand){
       .data = make_codes(size->m, size->k, &state), .scale = make_scales(a_scales, &state), .scale_layout = FG_ROWS_CONTIGUOUS};
   of.here.b = (fg_operand){.data = make_codes(size->n, size->k, &state), .scale = make_scales(b_scales, &state)};
-  of.here.d = (fg_result){.data = of.expected, .type = FG_FP32};
-  fg_context *host;
-  require(fg_context_create(&host, NULL), "the CPU");
-  require(fg_gemm(host, &of.here), "hopper");
-  fg_context_destroy(host);
+  of.here.d = (fg_result){.data = of.expected, .type = size->has_bf16 ? FG_BF16 : FG_FP32};
   require(fg_context_create(&of.context, &(fg_context_options){.device = FG_CUDA}), "the GPU");
   of.there = of.here;
   of.there.level = level_of(size->level);
+  of.there.plan = wish;
   of.there.a.data = send(of.context, of.here.a.data, (size_t)(size->m * size->k));
   of.there.b.data = send(of.context, of.here.b.data, (size_t)(size->n * size->k));
   of.there.a.scale = send(of.context, of.here.a.scale, (size_t)a_scales * sizeof(float));
   of.there.b.scale = send(of.context, of.here.b.scale, (size_t)b_scales * sizeof(float));
   require(fg_memory_allocate(of.context, of.d_bytes, &of.there.d.data), "device memory");
+  fg_context *host;
+  fg_plan plan;
+  require(fg_context_plan(of.context, &of.there, &plan), "the plan");
+  of.here.split_k = plan.split_k;
+  require(fg_context_create(&host, NULL), "the CPU");
+  require(fg_gemm(host, &of.here), "hopper");
+  fg_context_destroy(host);
   return of;
 }
 
@@ -136,23 +141,20 @@ static void launch_often(struct multiplication *of, struct result *result) {
 static void run_exercise(int i, struct result *result) {
   const struct exercise *exercise = &exercises[i / EXERCISE_PROBLEMS];
   const struct exercise_problem size = exercise_problem(exercise, i % EXERCISE_PROBLEMS);
-  char source[64];
   if (is_emulated() && i % EXERCISE_PROBLEMS != 0) {
     snprintf(result->text, sizeof result->text, "not run");
     return;
   }
-  const fg_plan plan = {.blocks = size.blocks};
-  struct multiplication of = prepare(&size);
-  if (size.blocks) of.there.plan = &plan;
-  snprintf(source, sizeof source, "lessons/%s.cu", exercise->lesson);
-  struct tree tree = tree_make(source, exercise->kernel);
+  const fg_plan wish = {.block_m = size.block_m, .block_n = size.block_n, .cluster = size.cluster, .blocks = size.blocks};
+  struct multiplication of = prepare(&size, &wish);
+  struct tree tree = tree_make(exercise->source, exercise->kernel);
   fg_status status = fg_prepare(of.context, &of.there);
   tree_remove(&tree);
   if (status == FG_COMPILE_ERROR) {
     snprintf(result->text, sizeof result->text, "is not compiled");
     return;
   }
-  require(status, source);
+  require(status, exercise->source);
   take_gpu(result);
   launch_often(&of, result);
 }
