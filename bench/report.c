@@ -540,7 +540,9 @@ int main(int argc, char **argv) {
   json_t *files[MOST_FILES];
   int count = argc - 2;
   if (count < 1 || count > MOST_FILES)
-    return fprintf(stderr, "usage: report ladder|plot|tables|share|roofline|ratio|sweep|LEVEL RESULT.json...\n"), 2;
+    return fprintf(stderr,
+                   "usage: report ladder|plot|tables|share|roofline|ratio|sweep|shapes|overlap|small_m|LEVEL RESULT.json...\n"),
+           2;
   for (int f = 0; f < count; f++) {
     json_error_t error;
     files[f] = json_load_file(argv[f + 2], 0, &error);
@@ -556,9 +558,7 @@ int main(int argc, char **argv) {
     print_rung(files, count, rung_of(argv[1]));
   else if (strcmp(argv[1], "overlap") == 0)
     print_rung(files, count, rung_of("full"));
-  else if (print_full_lesson(files, argv + 2, count, argv[1]))
-    ;
-  else if (!print_full_plot(files[0], argv[1]))
+  else if (!print_full_lesson(files, argv + 2, count, argv[1]) && !print_full_plot(files[0], argv[1]))
     for (int f = 0; f < count; f++) print_table(files[f], argv[f + 2]);
   for (int f = 0; f < count; f++) json_decref(files[f]);
   return fflush(stdout) == 0 ? 0 : 1;
