@@ -68,7 +68,7 @@ static void go_about(fg_problem *call, const struct manner *manner) {
 /* Beside each other. */
 static void prepare_plans(struct gpu_memory *memory, const struct manner *manner, const fg_plan *plans, int count,
                           plan_spec_function *spec_of) {
-  struct problem **problems = calloc((size_t)count + 1, sizeof *problems);
+  struct problem **problems = calloc((size_t)count + 1, sizeof(void *));
   cr_assert(problems);
   for (int p = 0; p < count; p++) {
     struct spec spec = spec_of(1, &plans[p], p);
