@@ -303,12 +303,15 @@ static struct fg_tensor scales_tensor(const char *name, const fg_operand *operan
 }
 
 static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
-  enum { BLOCK_K = 128, SWIZZLE_BYTES = 128, STORED_ROWS = 64 };
+  enum { BLOCK_K = 128, SWIZZLE_BYTES = 128, STORED_ROWS = 64, STORED_BY_A_WARP = 16 };
   int d_bytes = full->d.type == FG_FP32 ? 4 : 2, piece = 16 / d_bytes;
   int64_t d_cols = full->n / piece * piece; /* the kernel stores what is left by itself */
   int64_t blocks = (full->k + BLOCK_K - 1) / BLOCK_K;
-  bool is_full = plan->level == FG_FULL,
-       scales_by_tma = is_full ? fg_kernel_id_of(plan, full).scales_by_tma : plan->level >= FG_TMA;
+  bool is_full = plan->level == FG_FULL;
+  struct fg_kernel_id id = fg_kernel_id_of(plan, full);
+  bool scales_by_tma = is_full ? id.scales_by_tma : plan->level >= FG_TMA;
+  int box_cols = is_full ? fg_plan_stored_cols(plan) : SWIZZLE_BYTES / d_bytes;
+  bool stores_by_tma = is_full ? id.d_type : plan->level == FG_CLUSTER;
   return (struct copied){.a = {.name = "a",
                                .data = full->a.data,
                                .type = full->a.type,
@@ -338,13 +341,13 @@ static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
                                .rows = full->m,
                                .cols = d_cols,
                                .ld = full->d.ld,
-                               .box_rows = STORED_ROWS,
-                               .box_cols = SWIZZLE_BYTES / d_bytes,
-                               .swizzle_bytes = SWIZZLE_BYTES},
+                               .box_rows = is_full ? STORED_BY_A_WARP : STORED_ROWS,
+                               .box_cols = box_cols,
+                               .swizzle_bytes = box_cols * d_bytes},
                          .has_factors = plan->level >= FG_WGMMA && full->k > 0,
                          .has_a_scale = scales_by_tma && full->k > 0,
                          .has_b_scale = is_full && scales_by_tma && full->b.scaling == FG_1X128 && full->k > 0,
-                         .has_d = plan->level == FG_CLUSTER && d_cols > 0};
+                         .has_d = stores_by_tma && d_cols > 0};
 }
 
 static fg_status make_map(const struct fg_gpu_context *context, const struct fg_tensor *tensor, struct fg_tensor_map *to) {

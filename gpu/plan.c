@@ -91,13 +91,16 @@ static int consumers_of(const fg_plan *plan) {
   return plan->block_m / WARPGROUP_ROWS / (plan->order == FG_A_BY_B && plan->block_m == 256 ? 2 : 1);
 }
 
-/* Of a block of FG_FULL, as its kernel's struct. */
+int fg_plan_stored_cols(const fg_plan *plan) { return plan->block_n % 64 == 0 ? 64 : plan->block_n % 32 == 0 ? 32 : 16; }
+
+/* Of a block of FG_FULL, as its kernel's struct, which has room for D in 16 bits on its way out, in whole KiB for 16 rows. */
 static int full_bytes_of(const fg_plan *plan, const fg_problem *full) {
-  enum { BLOCK_K = 128, BARRIER_BYTES = 8, TURNED_BYTES = 4 * 2048, SUMS_BYTES = WARPGROUP_ROWS * 4 };
-  int m = plan->block_m, n = plan->block_n, scales = (int)round_up(m, WARP);
-  if (is_scaled_by_rows(&full->b)) scales += (int)round_up(n, WARP);
-  int ring = plan->stages * ((m + n) * BLOCK_K + scales * (int)sizeof(float) + 2 * BARRIER_BYTES);
-  if (plan->order == FG_A_BY_B) return ring + consumers_of(plan) * TURNED_BYTES + BARRIER_BYTES;
+  enum { BLOCK_K = 128, BARRIER_BYTES = 8, ROWS_OF_A_WARP = 16, KIB = 1024, SUMS_BYTES = WARPGROUP_ROWS * 4 };
+  int m = plan->block_m, n = plan->block_n, scales = (int)round_up(m, WARP), b_scales = 4;
+  if (is_scaled_by_rows(&full->b)) b_scales = (int)round_up(n, WARP);
+  if (plan->order == FG_B_BY_A && b_scales == 4) b_scales = 0;
+  int ring = plan->stages * ((m + n) * BLOCK_K + (scales + b_scales) * (int)sizeof(float) + 2 * BARRIER_BYTES);
+  if (plan->order == FG_A_BY_B) return ring + m / ROWS_OF_A_WARP * (int)round_up(larger(ROWS_OF_A_WARP * n * 2, 2 * KIB), KIB);
   int piece = (m + plan->cluster - 1) / plan->cluster, received = plan->cluster > 1 ? (plan->cluster - 1) * piece : 1;
   return ring + consumers_of(plan) * ((m + received) * SUMS_BYTES + 2 * BARRIER_BYTES) + BARRIER_BYTES;
 }
@@ -196,9 +199,10 @@ static fg_status check(const fg_gpu *gpu, const struct limits *limits, const fg_
   if (has_tensor_cores(plan->level) && plan->level != FG_FULL && 128 % plan->block_n != 0)
     return fg_fail(FG_BAD_PLAN, "plan.block_n is %d; it must divide 128: level %s has one scale of b for a tile", plan->block_n,
                    level_name(limits));
-  if (plan->order == FG_A_BY_B && (plan->block_m == 192 || (plan->block_m == 256 && plan->block_n > 128)))
+  if (plan->order == FG_A_BY_B &&
+      (plan->block_m == 192 || (plan->block_m == 256 && (plan->block_n > 128 || plan->block_n % 32 != 0))))
     return fg_fail(FG_BAD_PLAN,
-                   "plan.block_m is %d, plan.block_n %d; level full's tiles are 64, 128 or 256 high, 256 with at most 128",
+                   "plan.block_m is %d, plan.block_n %d; level full's tiles are 64, 128 or 256 high, 256 with 32, 64, 96 or 128",
                    plan->block_m, plan->block_n);
   int products = plan->block_m * plan->block_n; /* with swapped operands a tile of many is multiplied in two halves of its rows */
   if (plan->order == FG_B_BY_A && (products > 128 * 192 || (products > 128 * 128 && plan->block_m % 16 != 0)))
@@ -349,12 +353,10 @@ static bool has_copied_scales(const fg_operand *operand) {
   return operand->scale_layout == FG_ROWS_CONTIGUOUS && is_aligned(operand->scale, operand->scale_ld * (int64_t)sizeof(float));
 }
 
-/* D's type, where the kernel rounds to it before it stores pieces of 16 bytes; 0 where it may be anything, and something may be added. */
+/* D's type of 16 bits, where the copy engine can store it; 0 where it may be anything, and something may be added. */
 static int stored_type(const fg_problem *full) {
-  int bytes = full->d.type == FG_FP32 ? 4 : 2;
-  bool is_plain =
-      !full->c.data && !full->bias.data && full->n % (16 / bytes) == 0 && is_aligned(full->d.data, full->d.ld * bytes);
-  return is_plain ? (int)full->d.type : 0;
+  bool is_plain = full->d.type != FG_FP32 && !full->c.data && !full->bias.data;
+  return is_plain && full->n % 8 == 0 && is_aligned(full->d.data, full->d.ld * 2) ? (int)full->d.type : 0;
 }
 
 struct fg_kernel_id fg_kernel_id_of(const fg_plan *plan, const fg_problem *full) {

@@ -19,6 +19,9 @@ bool fg_plan_may_fall_back(const fg_problem *full);
 int fg_plan_shares_a(const fg_plan *plan);
 int fg_plan_shares_b(const fg_plan *plan);
 
+/* Columns of a box of 16 rows in which D leaves, where FG_FULL stores it by the copy engine. */
+int fg_plan_stored_cols(const fg_plan *plan);
+
 /* What tells kernels apart. All of it is constants of the source. */
 struct fg_kernel_id {
   int level, order, block_m, block_n, a_is_e5m2, b_is_e5m2;

@@ -751,10 +751,45 @@ Test(host, full_is_launched_with_its_maps) {
   expect_nothing_left();
 }
 
+/* D leaves by the copy engine where its type has 16 bits and it lies as that wants, in boxes that tiles are made of. */
+Test(host, full_stores_what_the_copy_engine_can) {
+  use_stubs("h100");
+  fg_context *context = context_on(0);
+  void *memory;
+  problem_in(context, &memory);
+  static const struct {
+    int block_n;
+    uint32_t cols;
+    unsigned swizzle;
+  } tiles[] = {{128, 64, CU_TENSOR_MAP_SWIZZLE_128B}, {192, 64, CU_TENSOR_MAP_SWIZZLE_128B}, {96, 32, CU_TENSOR_MAP_SWIZZLE_64B},
+               {160, 32, CU_TENSOR_MAP_SWIZZLE_64B},  {176, 16, CU_TENSOR_MAP_SWIZZLE_32B},  {16, 16, CU_TENSOR_MAP_SWIZZLE_32B}};
+  for (int at = 0; at < 6 * 5; at++) {
+    fg_plan wish;
+    fg_problem problem = full_problem_at(memory, 8, &wish);
+    bool is_bf16 = at % 2, is_stored = at / 6 < 2;
+    wish.block_n = tiles[at % 6].block_n;
+    problem.d.type = is_bf16 ? FG_BF16 : FG_FP16, problem.d.ld = 208, problem.n = 200;
+    if (at / 6 == 1) problem.m = 7;
+    if (at / 6 == 2) problem.d.type = FG_FP32;
+    if (at / 6 == 3) problem.d.data = (char *)problem.d.data + 2;
+    if (at / 6 == 4) problem.n = 199;
+    cr_assert_eq(fg_gemm(context, &problem), FG_OK, "%s", fg_message());
+    struct fg_args args = launched_with(stub_launches() - 1);
+    cr_expect_eq(has_map(&args.d_map), is_stored, "case %d", at);
+    if (is_stored)
+      expect_tensor(&args.d_map, problem.d.data, (uint64_t[]){200, (uint64_t)problem.m, 1}, 416,
+                    (uint32_t[]){tiles[at % 6].cols, 16, 1},
+                    is_bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, tiles[at % 6].swizzle);
+  }
+  cr_expect_eq(fg_memory_free(context, memory), FG_OK);
+  fg_context_destroy(context);
+  expect_nothing_left();
+}
+
 /* A kernel for each way that D is written with A's rows the tensor core's, and one for all with B's; whatever is bare of these is the same. */
 Test(host, full_has_a_kernel_for_what_it_is_given) {
   use_stubs("h100");
-  static const int compiles[] = {[FG_A_BY_B] = 2 * 4, [FG_B_BY_A] = 2};
+  static const int compiles[] = {[FG_A_BY_B] = 2 * 3, [FG_B_BY_A] = 2}; /* FP32 is written in the way that serves all */
   for (int order = FG_A_BY_B; order <= FG_B_BY_A; order++) {
     fg_context *context = context_on(0);
     void *memory;

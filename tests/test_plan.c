@@ -74,6 +74,7 @@ static const struct {
              {FG_CLUSTER, true, true, 4, 128}};
 enum { RUNGS = sizeof rungs / sizeof *rungs };
 
+static int larger(int x, int y) { return x > y ? x : y; }
 static int smaller(int64_t x, int64_t y) { return (int)(x < y ? x : y); }
 
 /* Rows of tiles in whole clusters. */
@@ -270,7 +271,7 @@ static int64_t full_tiles(const fg_problem *problem, const fg_plan *plan) {
 /* At least so much memory a block needs: the ring's operands, scales and barriers, and D or sums on their way. */
 static int full_bytes(const fg_plan *plan, bool scaled_by_rows) {
   int m = plan->block_m, n = plan->block_n, ring = (m + n) * 128 + (m + (scaled_by_rows ? n : 0)) * 4 + 16;
-  if (plan->order == FG_A_BY_B) return plan->stages * ring + (m == 64 ? 1 : 2) * 4 * 2048;
+  if (plan->order == FG_A_BY_B) return plan->stages * ring + m / 16 * larger(16 * n * 2, 2048);
   int piece = (m + plan->cluster - 1) / plan->cluster;
   return plan->stages * ring + (m + (plan->cluster - 1) * piece) * n * 4;
 }
@@ -355,8 +356,8 @@ Test(plan, of_full_admits_what_fits) {
           fg_problem problem = {.m = 1000, .n = 1000, .k = 4096, .b.scaling = at % 2 ? FG_1X128 : FG_128X128, .level = FG_FULL};
           problem.plan = &wish;
           int products = block_m * block_n, least = full_bytes(&plan, at % 2);
-          bool is_tall =
-              (block_m == 64 || block_m == 128 || (block_m == 256 && block_n <= 128)) && block_n % 16 == 0 && block_n <= 192;
+          bool is_tall = (block_m == 64 || block_m == 128 || (block_m == 256 && block_n <= 128 && block_n % 32 == 0)) &&
+                         block_n % 16 == 0 && block_n <= 192;
           bool is_wide = block_m <= 128 && block_n % 64 == 0 && block_n <= 256 &&
                          (products <= 128 * 128 || (products <= 128 * 192 && block_m % 16 == 0));
           bool is_one = order == FG_A_BY_B ? is_tall && plan.cluster <= 2 && plan.stages <= 8

@@ -67,3 +67,18 @@ __device__ inline void mbarrier_wait_cluster(struct mbarrier *barrier, unsigned 
                  : "r"(shared_address(barrier)), "r"(parity)
                  : "memory");
 }
+
+/* Whether the phase of that parity has ended already; if so, all that mbarrier_wait() promises. It may say no when it has just ended. PTX ISA,
+ * mbarrier.test_wait. */
+__device__ inline bool mbarrier_test(struct mbarrier *barrier, unsigned parity) {
+  unsigned done;
+  asm volatile("{\n"
+               ".reg .pred ended;\n"
+               "mbarrier.test_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
+               "selp.b32 %0, 1, 0, ended;\n"
+               "}"
+               : "=r"(done)
+               : "r"(shared_address(barrier)), "r"(parity)
+               : "memory");
+  return done;
+}

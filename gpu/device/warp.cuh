@@ -6,6 +6,10 @@
  * what depends on it alone, descriptors of shared memory above all, then needs no registers of theirs. */
 __device__ inline int warpgroup_index() { return __shfl_sync(0xFFFFFFFF, threadIdx.x / 128, 0); }
 
+/* It is no instruction; but the compiler keeps x at hand, and does not make it anew from a special register where it is wanted, which would
+ * be waited for. */
+__device__ inline void keep(int &x) { asm volatile("" : "+r"(x)); }
+
 /* True for one thread of the warp, the same each time. All call it. PTX ISA, elect.sync. */
 __device__ inline bool elect_one() {
   unsigned is_elected;

@@ -1,72 +1,86 @@
-/* 16 rows of sums leave a warp for D by ordinary stores: the warp turns them round in shared memory of its own, so that it waits for nobody.
+/* Sums leave a warp for D by way of shared memory of its own, so that it waits for nobody: 16 rows for each of its warpgroup's PARTS parts.
  *
- * D_TYPE is D's type where nothing is added and D's rows, and what the tile has of them, are whole pieces of 16 bytes: they are rounded on
- * the way in. 0: they are turned round as they are, and whatever D and the problem admit is done on the way out. */
+ * D_TYPE is D's type, BF16 or FP16, where nothing is added and the copy engine can store it: boxes leave while the warpgroup goes
+ * on. 0: each warp turns its sums round as they are, and whatever D and the problem admit is done on the way out. */
 #pragma once
+#include "bulk.cuh"
 #include "finish_four.cuh"
+#include "promote.cuh"
+#include "tma.cuh"
 #include "unroll.cuh"
 #include "warp.cuh"
 
-enum { TURNED_BYTES = D_TYPE == BF16 || D_TYPE == FP16 ? 2 : 4, TURNED_COLS = 128 / TURNED_BYTES }; /* of a row, at a time */
-enum { PIECE_COLS = 16 / TURNED_BYTES };
+/* A tile's columns are whole boxes; rows of a box lie closely, as the tensor map swizzles them. */
+enum { BOX_COLS = !D_TYPE ? 32 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 == 0 ? 32 : 16, BOX_BYTES = BOX_COLS * (D_TYPE ? 2 : 4) };
+enum { ROWS = 16, PART_BOXES = D_TYPE ? BLOCK_N / BOX_COLS : 1, BOXES = PARTS * PART_BOXES };
 
-/* 16 bytes are a place of a row, and the places of eight rows that lie below each other are in different banks. */
-struct __align__(128) turned {
-  unsigned char row[16][128];
+struct __align__(1024) turned {
+  unsigned char box[BOXES][ROWS][BOX_BYTES];
 };
 
-__device__ inline unsigned char *place(struct turned *turned, int row, int byte) {
-  return &turned->row[row][byte ^ row % 8 * 16];
+/* 16 bytes are a place of a row, and those of eight rows that lie below each other are in different banks. */
+__device__ inline unsigned char *place(unsigned char (*box)[BOX_BYTES], int row, int byte) {
+  return &box[row][byte ^ row * BOX_BYTES / 128 * 16 % BOX_BYTES];
 }
 
-/* The tile's columns from `first` on, as many as TURNED_COLS, or as there are. */
-__device__ inline void turn(struct turned *turned, const float (&sum)[BLOCK_N / 2], int first, int lane) {
-  FG_UNROLL(TURNED_COLS / 2)
-  for (int j = 0; j < TURNED_COLS / 2; j += TURNED_BYTES == 4 ? 2 : 8) {
-    int i = first / 2 + j;
-    if (i >= BLOCK_N / 2) continue;
-    if (TURNED_BYTES == 4) {
-      float x = D_TYPE ? canonical(sum[i]) : sum[i], y = D_TYPE ? canonical(sum[i + 1]) : sum[i + 1];
-      *(float2 *)place(turned, lane / 4 + j / 2 % 2 * 8, (j / 4 * 8 + lane % 4 * 2) * 4) = make_float2(x, y);
-    } else {
-      unsigned m[4];
-      FG_UNROLL(4)
-      for (int l = 0; l < 4; l++)
-        m[l] = D_TYPE == BF16 ? floats_to_bf16(sum[i + 2 * l], sum[i + 2 * l + 1])
-                              : floats_to_fp16(sum[i + 2 * l], sum[i + 2 * l + 1]);
-      stmatrix(place(turned, lane % 16, j * 4 + lane / 16 * 16), m[0], m[1], m[2], m[3]);
-    }
+/* All columns of a part, rounded: its boxes begin with `box`. */
+__device__ inline void turn_halves(unsigned char (*box)[ROWS][BOX_BYTES], const float (&sum)[BLOCK_N / 2], int lane) {
+  FG_UNROLL(BLOCK_N / 16)
+  for (int i = 0; i < BLOCK_N / 2; i += 8) {
+    unsigned m[4];
+    FG_UNROLL(4)
+    for (int j = 0; j < 4; j++)
+      m[j] = D_TYPE == BF16 ? floats_to_bf16(sum[i + 2 * j], sum[i + 2 * j + 1])
+                            : floats_to_fp16(sum[i + 2 * j], sum[i + 2 * j + 1]);
+    stmatrix(place(box[i * 2 / BOX_COLS], lane % 16, i * 2 % BOX_COLS * 2 + lane / 16 * 16), m[0], m[1], m[2], m[3]);
   }
 }
 
-/* By a warp, thread `lane` of it: D's rows from `row` on, columns from `col` on, where the tile begins. */
-__device__ inline void write_rows(const struct fg_args &args, struct turned *turned, const float (&sum)[BLOCK_N / 2], int row,
-                                  int col, int lane) {
-  int piece = lane % 8 * PIECE_COLS; /* each thread has one place in every fourth row, from this one on: */
-  row += lane / 8;
-  long long four_rows = 4 * args.d.ld * TURNED_BYTES;
-  unsigned char *to = (unsigned char *)args.d.data + (row * args.d.ld + col + piece) * TURNED_BYTES;
-  bool is_whole = row - lane / 8 + 16 <= args.m && col + BLOCK_N <= args.n, aligned_fours = !D_TYPE && has_aligned_fours(args);
-  FG_UNROLL((BLOCK_N + TURNED_COLS - 1) / TURNED_COLS)
-  for (int first = 0; first < BLOCK_N; first += TURNED_COLS) {
+/* Columns from `first` on, as they are: as many as fill the box, or as there are. */
+__device__ inline void turn_floats(unsigned char (*box)[BOX_BYTES], const float (&sum)[BLOCK_N / 2], int first, int lane) {
+  FG_UNROLL(BOX_COLS / 4)
+  for (int j = 0; j < BOX_COLS / 2 && first / 2 + j < BLOCK_N / 2; j += 2)
+    *(float2 *)place(box, lane / 4 + j / 2 % 2 * 8, (j / 4 * 8 + lane % 4 * 2) * 4) =
+        make_float2(sum[first / 2 + j], sum[first / 2 + j + 1]);
+}
+
+/* 16 rows from row `row` of D on, by a warp. */
+__device__ inline void finish_rows(const struct fg_args &args, unsigned char (*box)[BOX_BYTES], const float (&sum)[BLOCK_N / 2],
+                                   int row, int col, int lane) {
+  bool aligned_fours = has_aligned_fours(args);
+  FG_UNROLL(BLOCK_N / BOX_COLS + 1)
+  for (int first = 0; first < BLOCK_N; first += BOX_COLS) {
+    int at = first + lane % 8 * 4; /* each thread has four columns of every fourth row */
     __syncwarp();
-    turn(turned, sum, first, lane);
+    turn_floats(box, sum, first, lane);
     __syncwarp();
-    if (BLOCK_N % TURNED_COLS != 0 && first + piece >= BLOCK_N) continue;
-    if (D_TYPE && is_whole) {
-      FG_UNROLL(4)
-      for (int i = 0; i < 4; i++)
-        *(uint4 *)(to + i * four_rows + first * TURNED_BYTES) = *(const uint4 *)place(turned, lane / 8 + 4 * i, lane % 8 * 16);
-      continue;
-    }
     FG_UNROLL(1)
-    for (int i = 0; i < 4; i++) {
-      if (row + 4 * i >= args.m || col + first + piece >= args.n) continue;
-      const unsigned char *from = place(turned, lane / 8 + 4 * i, lane % 8 * 16);
-      if (D_TYPE)
-        *(uint4 *)(to + i * four_rows + first * TURNED_BYTES) = *(const uint4 *)from;
-      else
-        finish_four(args, row + 4 * i, col + first + piece, *(const float4 *)from, aligned_fours);
-    }
+    for (int r = lane / 8; r < 16; r += 4)
+      if (at < BLOCK_N && row + r < args.m && col + at < args.n)
+        finish_four(args, row + r, col + at, *(const float4 *)place(box, r, lane % 8 * 16), aligned_fours);
   }
+}
+
+/* By a warp that writes nothing else by the copy engine, thread `lane` of it: parts are 64 rows apart, the first of the warp's begins at row
+ * `row` of D, and the tile at column `col`. */
+__device__ inline void write_tile(const struct fg_args &args, struct turned *turned, const float (&sum)[PARTS][BLOCK_N / 2],
+                                  int row, int col, int lane) {
+  if (!D_TYPE) {
+    FG_UNROLL(PARTS)
+    for (int part = 0; part < PARTS; part++) finish_rows(args, turned->box[part], sum[part], row + part * 64, col, lane);
+    return;
+  }
+  if (lane == 0) bulk_wait_read(0); /* the last tile has left */
+  __syncwarp();
+  FG_UNROLL(PARTS)
+  for (int part = 0; part < PARTS; part++) turn_halves(turned->box + part * PART_BOXES, sum[part], lane);
+  fence_proxy_async();
+  __syncwarp();
+  if (lane != 0) return;
+  FG_UNROLL(BOXES)
+  for (int i = 0; i < BOXES; i++) {
+    int at_row = row + i / PART_BOXES * 64, at_col = col + i % PART_BOXES * BOX_COLS;
+    if (at_row < args.m && at_col < args.n) tma_store(&args.d_map, turned->box[i], at_col, at_row, 0);
+  }
+  bulk_commit();
 }

@@ -114,6 +114,7 @@ const struct emu_calls emu_calls_table = {
     CALL(mbarrier_arrive),
     CALL(mbarrier_arrive_cluster),
     CALL(mbarrier_wait),
+    CALL(mbarrier_test),
     CALL(fence_proxy_async),
     CALL(tma_prefetch),
     CALL(tma_load),

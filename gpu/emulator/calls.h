@@ -33,6 +33,7 @@ void emu_call_fence_mbarrier_init(void);
 void emu_call_mbarrier_arrive(void *barrier, unsigned expected_bytes, bool expects);
 void emu_call_mbarrier_arrive_cluster(void *barrier, unsigned rank);
 void emu_call_mbarrier_wait(void *barrier, unsigned parity, bool is_for_cluster);
+bool emu_call_mbarrier_test(void *barrier, unsigned parity);
 
 /* clocks.c */
 void emu_call_fence_proxy_async(void);

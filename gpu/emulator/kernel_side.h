@@ -51,6 +51,7 @@ struct emu_calls {
   void (*mbarrier_arrive)(void *barrier, unsigned expected_bytes, bool expects);
   void (*mbarrier_arrive_cluster)(void *barrier, unsigned rank);
   void (*mbarrier_wait)(void *barrier, unsigned parity, bool is_for_cluster);
+  bool (*mbarrier_test)(void *barrier, unsigned parity);
 
   /* The async proxy and the copy engine. `at` is [x, y, z], z = 0 where rank is 2. */
   void (*fence_proxy_async)(void);

@@ -29,3 +29,7 @@ __device__ inline void mbarrier_wait(struct mbarrier *barrier, unsigned parity) 
 __device__ inline void mbarrier_wait_cluster(struct mbarrier *barrier, unsigned parity) {
   fg_emulator.mbarrier_wait(barrier, parity, true);
 }
+
+__device__ inline bool mbarrier_test(struct mbarrier *barrier, unsigned parity) {
+  return fg_emulator.mbarrier_test(barrier, parity);
+}

@@ -215,6 +215,15 @@ void emu_call_mbarrier_wait(void *barrier, unsigned parity, bool is_for_cluster)
   for (int i = 0; i <= is_for_cluster && named->ended[i].clock.at; i++) emu_acquire(self, &named->ended[i]);
 }
 
+bool emu_call_mbarrier_test(void *barrier, unsigned parity) {
+  struct emu_thread *self = emu_begin("mbarrier_test", __builtin_return_address(0), COST_MBARRIER);
+  struct emu_mbarrier *named = find_named(self, barrier, self->block);
+  if (parity > 1) emu_fault(self, NULL, "mbarrier_test: parity is %u; it must be 0 or 1", parity);
+  if (parity == named->phase % 2) return false;
+  if (named->ended[0].clock.at) emu_acquire(self, &named->ended[0]);
+  return true;
+}
+
 /* --- For the copy engine, and the block's end */
 
 uint32_t emu_mbarrier_epoch(struct emu_block *block, unsigned slot) { return block->mbarriers->barriers[slot].phase + 1; }

@@ -3,6 +3,7 @@
 #include "shared.cuh"
 
 __device__ inline int warpgroup_index() { return __shfl_sync(0xFFFFFFFF, threadIdx.x / 128, 0); }
+__device__ inline void keep(int &) {} /* nothing is made anew */
 __device__ inline bool elect_one() { return fg_emulator.elect(); }
 
 __device__ inline void named_barrier_sync(int id, int threads) { fg_emulator.named_barrier(id, threads, true); }

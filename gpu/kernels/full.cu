@@ -4,6 +4,7 @@
  *
  * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, STAGES, CLUSTER; what the problem has: A_IS_E5M2, B_IS_E5M2, B_1X128
  * (scales for each row of B) and SCALES_BY_TMA are 0 or 1, D_TYPE is as write.cuh says. */
+#define PARTS (BLOCK_M == 256 ? 2 : 1) /* times 64 rows that a warpgroup has */
 #include "cluster.cuh"
 #include "dependent.cuh"
 #include "multiply.cuh"
@@ -14,7 +15,7 @@
 #include "warp.cuh"
 #include "write.cuh"
 
-enum { PARTS = BLOCK_M == 256 ? 2 : 1, CONSUMERS = BLOCK_M / PARTS / 64, THREADS = (CONSUMERS + 1) * WARPGROUP };
+enum { CONSUMERS = BLOCK_M / PARTS / 64, THREADS = (CONSUMERS + 1) * WARPGROUP };
 enum { HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 && !B_1X128 };
 /* A cluster's tiles share the rows of A and lie beside each other, or those of B, and lie below: whichever are more. */
 enum { SHARES_A = BLOCK_M >= BLOCK_N, A_PART = BLOCK_M / (SHARES_A ? CLUSTER : 1), B_PART = BLOCK_N / (SHARES_A ? 1 : CLUSTER) };
@@ -22,13 +23,15 @@ enum { SHARES_A = BLOCK_M >= BLOCK_N, A_PART = BLOCK_M / (SHARES_A ? CLUSTER : 1
 enum { ALIKE = BLOCK_N % 128 == 0 ? 128 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 == 0 ? 32 : 16 };
 enum { B_SCALES = (BLOCK_N + 128 - ALIKE - 1) / 128 + 1 };
 enum { STRIPE = 2048 / BLOCK_M }; /* tiles, whose rows of A are used again and again while they are in the L2 */
-#define PRODUCER_REGISTERS 24
-#define CONSUMER_REGISTERS 240
+/* Who tells that a stage is full: the copy engine, and each thread that copies scales by itself. */
+enum { COPIERS = SCALES_BY_TMA ? (B_1X128 ? 0 : B_SCALES) : 32 };
+#define PRODUCER_REGISTERS 40
+#define CONSUMER_REGISTERS 232
 
 struct shared {
   unsigned char a[STAGES][BLOCK_M][BLOCK_K], b[STAGES][BLOCK_N][BLOCK_K]; /* swizzled */
   struct turned turned[CONSUMERS * WARPGROUP / 32];                       /* D, on its way out */
-  float a_scale[STAGES][BLOCK_M], b_scale[B_1X128 ? STAGES : 1][B_1X128 ? (BLOCK_N + 31) / 32 * 32 : 1];
+  float a_scale[STAGES][BLOCK_M], b_scale[STAGES][B_1X128 ? (BLOCK_N + 31) / 32 * 32 : 4];
   struct mbarrier full[STAGES], empty[STAGES];
 };
 static_assert(sizeof(struct shared) <= SHARED_BYTES, "as the plan reckons it");
@@ -37,16 +40,35 @@ struct tile {
   int row, col; /* of D, where it begins */
 };
 
-/* Tile `number`; false: there are not so many. The tiles of a cluster follow each other, the last perhaps beyond D. */
-__device__ static bool find_tile(const struct fg_args &args, unsigned number, struct tile *tile) {
+/* Where a block is among the tiles: those of its cluster count as one. They are taken from a stripe of STRIPE tiles' height, column by
+ * column, and then from the stripe below. */
+struct walk {
+  unsigned rows, cols;     /* how many there are below and beside each other */
+  unsigned left;           /* that the block has still to take */
+  unsigned stripe, within; /* the first row of the stripe, and the number in it */
+};
+
+__device__ static struct walk begin_walk(const struct fg_args &args) {
   unsigned height = BLOCK_M * (SHARES_A ? 1 : CLUSTER), width = BLOCK_N * (SHARES_A ? CLUSTER : 1);
-  unsigned rows = (args.m + height - 1) / height, cols = (args.n + width - 1) / width, index = number / CLUSTER;
-  unsigned stripe = index / (STRIPE * cols), within = index % (STRIPE * cols);
-  unsigned high = rows - stripe * STRIPE < STRIPE ? rows - stripe * STRIPE : STRIPE;
-  if (index >= rows * cols) return false;
-  tile->row = (stripe * STRIPE + within % high) * height + (SHARES_A ? 0 : number % CLUSTER * BLOCK_M);
-  tile->col = within / high * width + (SHARES_A ? number % CLUSTER * BLOCK_N : 0);
-  return true;
+  unsigned rows = (args.m + height - 1) / height, cols = (args.n + width - 1) / width, step = gridDim.x / CLUSTER;
+  unsigned first = blockIdx.x / CLUSTER, all = rows * cols;
+  return {rows, cols, first < all ? (all - first - 1) / step + 1 : 0, 0, first};
+}
+
+/* The block's next tile, of those that are left. The tiles of a cluster follow each other, the last perhaps beyond D. */
+__device__ static struct tile take_tile(struct walk *walk) {
+  unsigned rank = blockIdx.x % CLUSTER, high = STRIPE;
+  FG_UNROLL(1)
+  for (;; walk->stripe += STRIPE) {
+    if (walk->rows - walk->stripe < STRIPE) high = walk->rows - walk->stripe;
+    if (walk->within < high * walk->cols) break;
+    walk->within -= high * walk->cols;
+  }
+  unsigned col = high == STRIPE ? walk->within / STRIPE : walk->within / high, row = walk->stripe + walk->within - col * high;
+  walk->within += gridDim.x / CLUSTER;
+  walk->left--;
+  return {(int)(SHARES_A ? row * BLOCK_M : (row * CLUSTER + rank) * BLOCK_M),
+          (int)(SHARES_A ? (col * CLUSTER + rank) * BLOCK_N : col * BLOCK_N)};
 }
 
 /* A box of this block's own; or its part of what all blocks of the cluster want, for all of them. */
@@ -61,10 +83,11 @@ __device__ inline void fetch(unsigned char (*to)[BLOCK_K], const struct fg_tenso
 /* By one thread. What lies beyond a matrix becomes zeros. */
 __device__ static void produce(const struct fg_args &args, struct shared &shared) {
   enum { SCALES_BYTES = SCALES_BY_TMA ? (BLOCK_M + (B_1X128 ? BLOCK_N : 0)) * sizeof(float) : 0 };
+  struct walk walk = begin_walk(args);
   struct place at = {0, 0};
-  struct tile tile;
   unsigned rank = cluster_rank();
-  for (unsigned number = blockIdx.x; find_tile(args, number, &tile); number += gridDim.x)
+  while (walk.left > 0) {
+    struct tile tile = take_tile(&walk);
     for (int block = 0; block < blocks_of(args.k); block++, advance(&at)) {
       struct mbarrier *full = &shared.full[at.stage];
       mbarrier_wait_cluster(&shared.empty[at.stage], at.parity ^ 1);
@@ -74,62 +97,60 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
       if (SCALES_BY_TMA) tma_load(shared.a_scale[at.stage], &args.a_scale_map, full, tile.row, block, 0);
       if (SCALES_BY_TMA && B_1X128) tma_load(shared.b_scale[at.stage], &args.b_scale_map, full, tile.col, block, 0);
     }
+  }
 }
 
-/* By a warp, where the copy engine cannot. */
+/* By a warp: scales that the copy engine does not bring. Those of 128 rows of B are one number, at 128 rows' distance. */
 __device__ static void produce_scales(const struct fg_args &args, struct shared &shared) {
+  struct walk walk = begin_walk(args);
   struct place at = {0, 0};
-  struct tile tile;
-  for (unsigned number = blockIdx.x; find_tile(args, number, &tile); number += gridDim.x)
+  int lane = threadIdx.x % 32;
+  while (walk.left > 0) {
+    struct tile tile = take_tile(&walk);
     for (int block = 0; block < blocks_of(args.k); block++, advance(&at)) {
       mbarrier_wait_cluster(&shared.empty[at.stage], at.parity ^ 1);
-      fetch_scales(shared.a_scale[at.stage], args.a_scale, BLOCK_M, tile.row, args.m, block);
-      if (B_1X128) fetch_scales(shared.b_scale[at.stage], args.b_scale, BLOCK_N, tile.col, args.n, block);
-      mbarrier_arrive_when_copied(&shared.full[at.stage]);
+      if (!SCALES_BY_TMA) fetch_scales(shared.a_scale[at.stage], args.a_scale, BLOCK_M, tile.row, args.m, block);
+      if (!SCALES_BY_TMA && B_1X128) fetch_scales(shared.b_scale[at.stage], args.b_scale, BLOCK_N, tile.col, args.n, block);
+      int row = (tile.col / 128 + lane) * 128;
+      if (!B_1X128 && lane < B_SCALES)
+        copy_four_bytes(&shared.b_scale[at.stage][lane], scale_address(args.b_scale, 0, row, block), row < args.n);
+      if (lane < COPIERS) mbarrier_arrive_when_copied(&shared.full[at.stage]);
     }
+  }
 }
 
 /* What a thread of the consumers has in hand. */
 struct consumer {
   struct place at;
+  bool is_full;            /* the stage there: it was seen */
   unsigned long long a, b; /* descriptors of its rows, and of the tile's columns, in the first stage */
-  /* B's, for the tile's columns: of 32 blocks of K, one for each thread of the warp; and of the 32 after them, or of the tile after. */
-  float b_scales[B_SCALES], next_b_scales[B_SCALES];
-  int row, lane; /* of the tile's rows, the first of a thread's two */
+  int row, lane;           /* of the tile's rows, the first of a thread's two */
 };
 
 /* 64 rows of A by the tile's columns over a block of K: multiplied, and not yet promoted. */
 struct step {
-  float dot[BLOCK_N / 2], upper, lower, b_scale[B_SCALES];
+  float dot[BLOCK_N / 2], upper[PARTS], lower[PARTS], b_scale[B_SCALES];
   int stage;
 };
 
-/* Asks for the scales of columns from `col` on, from block `block` of `blocks` on. */
-__device__ inline void load_b_scales(const struct fg_args &args, struct consumer &me, int col, int block, int blocks) {
-  if (B_1X128) return;
-  block += me.lane;
-  FG_UNROLL(B_SCALES)
-  for (int i = 0; i < B_SCALES; i++) {
-    int row = (col / 128 + i) * 128, last = args.n - 1;
-    me.next_b_scales[i] = block < blocks ? scale_at(args.b_scale, 0, row < last ? row : last, block) : 0;
-  }
-}
-
 /* Begins the products of part `part` with the block of K in hand, whose scales are read first: what stands between two products delays
- * the second. */
-__device__ inline void start(struct shared &shared, struct consumer &me, struct step &step, int part, int block) {
+ * the second. With the last part the next block comes to hand, and while the tensor core is busy it is seen whether it is there. */
+__device__ inline void start(struct shared &shared, struct consumer &me, struct step &step, int part) {
   step.stage = me.at.stage;
+  if (part == 0 && !me.is_full) mbarrier_wait(&shared.full[step.stage], me.at.parity);
   if (part == 0) {
-    FG_UNROLL(B_SCALES)
-    for (int i = 0; i < B_SCALES; i++) {
-      if (block % 32 == 0) me.b_scales[i] = me.next_b_scales[i];
-      if (!B_1X128) step.b_scale[i] = __shfl_sync(0xFFFFFFFF, me.b_scales[i], block % 32);
+    FG_UNROLL(PARTS)
+    for (int i = 0; i < PARTS; i++) {
+      step.upper[i] = shared.a_scale[step.stage][me.row + i * 64];
+      step.lower[i] = shared.a_scale[step.stage][me.row + i * 64 + 8];
     }
-    mbarrier_wait(&shared.full[step.stage], me.at.parity);
+    for (int i = 0; i < B_SCALES && !B_1X128; i++) step.b_scale[i] = shared.b_scale[step.stage][i];
   }
-  step.upper = shared.a_scale[step.stage][me.row + part * 64], step.lower = shared.a_scale[step.stage][me.row + part * 64 + 8];
   multiply(step.dot, me.a + step.stage * (sizeof shared.a[0] / 16) + part * (64 * BLOCK_K / 16),
            me.b + step.stage * (sizeof shared.b[0] / 16));
+  if (part < PARTS - 1) return;
+  advance(&me.at);
+  me.is_full = mbarrier_test(&shared.full[me.at.stage], me.at.parity);
 }
 
 /* The stage is read by this warp no more. */
@@ -139,23 +160,24 @@ __device__ inline void give_back(struct shared &shared, const struct consumer &m
 }
 
 /* sum += scale * dot, where a scale belongs to each row of B. */
-__device__ inline void promote_rows(float (&sum)[BLOCK_N / 2], const struct step &step, const float *b_scale, int lane) {
+__device__ inline void promote_rows(float (&sum)[BLOCK_N / 2], const struct step &step, int part, const float *b_scale,
+                                    int lane) {
   FG_UNROLL(BLOCK_N / 8)
   for (int i = 0; i < BLOCK_N / 2; i += 4) {
     float2 scale = *(const float2 *)&b_scale[i * 2 + lane % 4 * 2];
-    sum[i] = __fmaf_rn(__fmul_rn(step.upper, scale.x), step.dot[i], sum[i]);
-    sum[i + 1] = __fmaf_rn(__fmul_rn(step.upper, scale.y), step.dot[i + 1], sum[i + 1]);
-    sum[i + 2] = __fmaf_rn(__fmul_rn(step.lower, scale.x), step.dot[i + 2], sum[i + 2]);
-    sum[i + 3] = __fmaf_rn(__fmul_rn(step.lower, scale.y), step.dot[i + 3], sum[i + 3]);
+    sum[i] = __fmaf_rn(__fmul_rn(step.upper[part], scale.x), step.dot[i], sum[i]);
+    sum[i + 1] = __fmaf_rn(__fmul_rn(step.upper[part], scale.y), step.dot[i + 1], sum[i + 1]);
+    sum[i + 2] = __fmaf_rn(__fmul_rn(step.lower[part], scale.x), step.dot[i + 2], sum[i + 2]);
+    sum[i + 3] = __fmaf_rn(__fmul_rn(step.lower[part], scale.y), step.dot[i + 3], sum[i + 3]);
   }
 }
 
 /* The same, where it belongs to 128, of which the first of the tile's columns is number `offset`: a constant. */
-__device__ inline void promote_blocks(float (&sum)[BLOCK_N / 2], const struct step &step, int offset) {
+__device__ inline void promote_blocks(float (&sum)[BLOCK_N / 2], const struct step &step, int part, int offset) {
   float upper[B_SCALES], lower[B_SCALES];
   FG_UNROLL(B_SCALES)
   for (int i = 0; i < B_SCALES; i++)
-    upper[i] = __fmul_rn(step.upper, step.b_scale[i]), lower[i] = __fmul_rn(step.lower, step.b_scale[i]);
+    upper[i] = __fmul_rn(step.upper[part], step.b_scale[i]), lower[i] = __fmul_rn(step.lower[part], step.b_scale[i]);
   FG_UNROLL(BLOCK_N / 2)
   for (int i = 0; i < BLOCK_N / 2; i++) {
     int which = (offset + i / 4 * 8) / 128;
@@ -165,122 +187,86 @@ __device__ inline void promote_blocks(float (&sum)[BLOCK_N / 2], const struct st
 
 /* Waits until at most `pending` products are under way, and promotes. `is_last`: of those that read the stage. */
 __device__ inline void end(struct shared &shared, const struct consumer &me, struct step &step, float (&sum)[BLOCK_N / 2],
-                           int offset, int pending, bool is_last) {
+                           int part, int offset, int pending, bool is_last) {
   wgmma_wait(pending);
   wgmma_hold(step.dot);
   if (is_last && !B_1X128) give_back(shared, me, step.stage);
-  if (B_1X128) {
-    promote_rows(sum, step, shared.b_scale[B_1X128 ? step.stage : 0], me.lane);
-  } else if (ALIKE == 128) {
-    promote_blocks(sum, step, 0);
-  } else {
-    FG_UNROLL(128 / ALIKE)
-    for (int i = 0; i < 128; i += ALIKE)
-      if (offset == i) promote_blocks(sum, step, i);
-  }
+  if (B_1X128)
+    promote_rows(sum, step, part, shared.b_scale[step.stage], me.lane);
+  else
+    promote_blocks(sum, step, part, offset);
   if (is_last && B_1X128) give_back(shared, me, step.stage);
 }
 
-/* What is multiplied: a tile, and after it another. */
-struct work {
-  struct tile tile, next;
-  bool has_next;
-  int offset; /* of the tile's first column among 128 that share scales */
-  int blocks; /* of K */
-};
-
-/* After block `block`, a multiple of 32, has begun: for the next 32, or the next tile. */
-__device__ inline void look_ahead(const struct fg_args &args, struct consumer &me, const struct work &work, int block) {
-  if (block + 32 < work.blocks)
-    load_b_scales(args, me, work.tile.col, block + 32, work.blocks);
-  else
-    load_b_scales(args, me, work.next.col, 0, work.has_next ? work.blocks : 0);
-}
-
-/* The next block of K. */
-__device__ inline void go_on(const struct fg_args &args, struct shared &shared, struct consumer &me, struct step &step,
-                             const struct work &work, int block) {
-  advance(&me.at);
-  start(shared, me, step, 0, block);
-  if (block % 32 == 0) look_ahead(args, me, work, block);
-}
-
-/* The blocks of K of which the first is under way. */
-__device__ inline void add_blocks(const struct fg_args &args, struct shared &shared, struct consumer &me, struct step &first,
-                                  float (&sum)[PARTS][BLOCK_N / 2], const struct work &work) {
-  int block = 1, blocks = work.blocks, offset = work.offset;
+/* The `blocks` of K of which the first is under way. `offset` is that of the tile's first column among 128 that share scales: a constant,
+ * so that nothing is chosen while it multiplies. */
+__device__ inline void add_blocks(struct shared &shared, struct consumer &me, struct step &first,
+                                  float (&sum)[PARTS][BLOCK_N / 2], int blocks, int offset) {
+  int block = 1;
   if (HAS_TWO_DOTS) {
     struct step second;
     FG_UNROLL(1)
     for (; block + 1 < blocks; block += 2) { /* one product is under way from turn to turn: the compiler follows no more */
-      go_on(args, shared, me, second, work, block);
-      end(shared, me, first, sum[0], offset, 1, true);
-      go_on(args, shared, me, first, work, block + 1);
-      end(shared, me, second, sum[0], offset, 1, true);
+      start(shared, me, second, 0);
+      end(shared, me, first, sum[0], 0, offset, 1, true);
+      start(shared, me, first, 0);
+      end(shared, me, second, sum[0], 0, offset, 1, true);
     }
     if (block < blocks) {
-      go_on(args, shared, me, second, work, block);
-      end(shared, me, first, sum[0], offset, 1, true);
-      end(shared, me, second, sum[0], offset, 0, true);
+      start(shared, me, second, 0);
+      end(shared, me, first, sum[0], 0, offset, 1, true);
+      end(shared, me, second, sum[0], 0, offset, 0, true);
     } else {
-      end(shared, me, first, sum[0], offset, 0, true);
+      end(shared, me, first, sum[0], 0, offset, 0, true);
     }
   } else {
-    end(shared, me, first, sum[0], offset, 0, PARTS == 1);
+    end(shared, me, first, sum[0], 0, offset, 0, PARTS == 1);
     if (PARTS == 2) {
-      start(shared, me, first, 1, 0);
-      end(shared, me, first, sum[PARTS - 1], offset, 0, true);
+      start(shared, me, first, 1);
+      end(shared, me, first, sum[PARTS - 1], PARTS - 1, offset, 0, true);
     }
     FG_UNROLL(1)
     for (; block < blocks; block++) {
-      go_on(args, shared, me, first, work, block);
-      end(shared, me, first, sum[0], offset, 0, PARTS == 1);
+      start(shared, me, first, 0);
+      end(shared, me, first, sum[0], 0, offset, 0, PARTS == 1);
       if (PARTS == 1) continue;
-      start(shared, me, first, 1, block);
-      end(shared, me, first, sum[PARTS - 1], offset, 0, true);
+      start(shared, me, first, 1);
+      end(shared, me, first, sum[PARTS - 1], PARTS - 1, offset, 0, true);
     }
   }
-  advance(&me.at);
-}
-
-/* The warp's rows of a tile, of which `row` is the first, to D. */
-__device__ inline void write_parts(const struct fg_args &args, struct turned *turned, const float (&sum)[PARTS][BLOCK_N / 2],
-                                   int row, int col, int lane) {
-  FG_UNROLL(PARTS)
-  for (int part = 0; part < PARTS; part++) write_rows(args, turned, sum[part], row + part * 64, col, lane);
 }
 
 /* Warpgroup `warpgroup` of the consumers, thread `thread` of it. */
 __device__ static void consume(const struct fg_args &args, struct shared &shared, int warpgroup, int thread) {
-  int warp = __shfl_sync(0xFFFFFFFF, thread / 32, 0), own_rows = warpgroup * PARTS * 64;
+  int warp = __shfl_sync(0xFFFFFFFF, thread / 32, 0), own_rows = warpgroup * PARTS * 64, blocks = blocks_of(args.k);
   struct consumer me = {{0, 0},
+                        false,
                         wgmma_descriptor(shared.a[0] + own_rows, BLOCK_K),
                         wgmma_descriptor(shared.b[0], BLOCK_K),
-                        {},
-                        {},
                         own_rows + row_of_thread(thread),
                         thread % 32};
   struct turned *turned = &shared.turned[warpgroup * 4 + warp];
-  struct work work = {{}, {}, false, 0, (int)blocks_of(args.k)};
+  struct walk walk = begin_walk(args);
   struct tile last = {-1, 0};
   float sum[PARTS][BLOCK_N / 2];
-  unsigned number = blockIdx.x;
-  bool is_there = find_tile(args, number, &work.tile);
-  load_b_scales(args, me, work.tile.col, 0, is_there ? work.blocks : 0);
-  for (; is_there; is_there = work.has_next, work.tile = work.next) {
+  keep(me.lane), keep(me.row);
+  FG_UNROLL(1)
+  while (walk.left > 0) {
     struct step first;
-    work.offset = __shfl_sync(0xFFFFFFFF, work.tile.col % 128, 0); /* so that the compiler knows that threads have the same */
-    start(shared, me, first, 0, 0);
-    work.has_next = find_tile(args, number += gridDim.x, &work.next);
-    look_ahead(args, me, work, 0);
-    if (D_TYPE && last.row >= 0) write_parts(args, turned, sum, last.row, last.col, me.lane);
-    last = {work.tile.row + own_rows + warp * 16, work.tile.col};
+    start(shared, me, first, 0);
+    struct tile tile = take_tile(&walk);
+    if (D_TYPE && last.row >= 0) write_tile(args, turned, sum, last.row, last.col, me.lane);
+    last = {tile.row + own_rows + warp * 16, tile.col};
     FG_UNROLL(PARTS * BLOCK_N / 2)
     for (int i = 0; i < PARTS * BLOCK_N / 2; i++) sum[i / (BLOCK_N / 2)][i % (BLOCK_N / 2)] = 0;
-    add_blocks(args, shared, me, first, sum, work);
-    if (!D_TYPE) write_parts(args, turned, sum, last.row, last.col, me.lane);
+    int offset = __shfl_sync(0xFFFFFFFF, tile.col % 128, 0); /* so that the compiler knows that threads have the same */
+    FG_UNROLL(128 / ALIKE)
+    for (int i = 0; i < 128; i += ALIKE)
+      if (B_SCALES == 1 ? i == 0 : offset == i) add_blocks(shared, me, first, sum, blocks, i);
+    if (!D_TYPE) write_tile(args, turned, sum, last.row, last.col, me.lane);
   }
-  if (D_TYPE && last.row >= 0) write_parts(args, turned, sum, last.row, last.col, me.lane);
+  if (D_TYPE && last.row >= 0) write_tile(args, turned, sum, last.row, last.col, me.lane);
+  if (D_TYPE && me.lane == 0) bulk_wait_read(0); /* before this block's memory is no longer its own */
 }
 
 /* D where there is no K. */
@@ -293,7 +279,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_const
   FG_SHARED(struct shared, shared);
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < STAGES; stage++) {
-      mbarrier_init(&shared.full[stage], SCALES_BY_TMA ? 1 : 1 + 32);
+      mbarrier_init(&shared.full[stage], 1 + COPIERS);
       mbarrier_init(&shared.empty[stage], CLUSTER * CONSUMERS * WARPGROUP / 32);
     }
     fence_mbarrier_init();
@@ -307,7 +293,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_const
   } else if (warpgroup == 0) {
     if (CONSUMERS > 1) registers_give(PRODUCER_REGISTERS);
     if (threadIdx.x / 32 == 0 && elect_one()) produce(args, shared);
-    if (!SCALES_BY_TMA && threadIdx.x / 32 == 1) produce_scales(args, shared);
+    if (COPIERS > 0 && threadIdx.x / 32 == 1) produce_scales(args, shared);
   } else {
     if (CONSUMERS > 1) registers_take(CONSUMER_REGISTERS); /* one has enough */
     consume(args, shared, warpgroup - 1, threadIdx.x % WARPGROUP);
