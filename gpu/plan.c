@@ -348,9 +348,10 @@ fg_status fg_plan_full(const fg_gpu *gpu, const struct fg_tuned *own, const fg_p
 
 static bool is_aligned(const void *data, int64_t ld_bytes) { return (uintptr_t)data % 16 == 0 && ld_bytes % 16 == 0; }
 
-/* Whether the copy engine can fetch an operand's scales, which are one for each row. */
-static bool has_copied_scales(const fg_operand *operand) {
-  return operand->scale_layout == FG_ROWS_CONTIGUOUS && is_aligned(operand->scale, operand->scale_ld * (int64_t)sizeof(float));
+/* Whether the copy engine can fetch an operand's scales, which are one for each row, and of one block of K lie in no distance. */
+static bool has_copied_scales(const fg_operand *operand, int64_t k) {
+  int64_t ld_bytes = k > 128 ? operand->scale_ld * (int64_t)sizeof(float) : 0;
+  return operand->scale_layout == FG_ROWS_CONTIGUOUS && is_aligned(operand->scale, ld_bytes);
 }
 
 /* D's type of 16 bits, where the copy engine can store it; 0 where it may be anything, and something may be added. */
@@ -372,7 +373,7 @@ struct fg_kernel_id fg_kernel_id_of(const fg_plan *plan, const fg_problem *full)
                             .cluster = plan->level >= FG_PERSISTENT ? plan->cluster : 0};
   if (plan->level != FG_FULL) return id;
   id.b_is_1x128 = is_scaled_by_rows(&full->b);
-  id.scales_by_tma = has_copied_scales(&full->a) && (!id.b_is_1x128 || has_copied_scales(&full->b));
+  id.scales_by_tma = has_copied_scales(&full->a, full->k) && (!id.b_is_1x128 || has_copied_scales(&full->b, full->k));
   if (plan->order == FG_A_BY_B) id.d_type = stored_type(full);
   return id;
 }

@@ -62,7 +62,8 @@ typedef enum fg_status {
 /** The status's name, as "FG_BAD_SIZE"; "unknown status" for a value that is none. Never NULL, static. */
 FG_API const char *fg_status_name(fg_status status);
 
-/** The sentence of this thread's last failed call, "" if none failed. Valid until this thread's next failure. */
+/** The sentence of this thread's last failed call, "" if none failed. Valid until this thread's next call: one that succeeds may have
+    met with a failure on its way. */
 FG_API const char *fg_message(void);
 
 /** The library's version, as "0.1.0". Static. */
@@ -171,7 +172,8 @@ typedef enum fg_index_type { FG_INT32 = 0, FG_INT64 = 1 } fg_index_type;
  *
  * FG_FULL multiplies FG_DENSE problems with FG_1X128 scales of A and FG_128X128 or FG_1X128 of B, in either layout and wherever they begin,
  * into any D, with C and bias, for m, n and k up to 2^31 - 1024 and split_k up to 8: A and B begin at multiples of 16 bytes, and so do
- * their rows. It is fastest where scales for each row are FG_ROWS_CONTIGUOUS and they and D begin, and are apart, by multiples of 16 bytes.
+ * their rows. It is fastest where scales for each row are FG_ROWS_CONTIGUOUS and they and D begin, and are apart, by multiples of 16 bytes,
+ * n is a multiple of 8, D has 16 bits, and nothing is added.
  */
 typedef enum fg_level {
   FG_BEST = 0,      /**< the fastest that runs the problem here; on the CPU FG_BLAS, but FG_EXACT with FG_NO_SPLIT_K; in a
@@ -255,7 +257,8 @@ FG_API void fg_context_destroy(fg_context *context);
  * In a CPU context it blocks until D is written, runs on up to fg_context_options::threads threads, allocates work space
  * (FG_BLAS: under 8 MB for each thread), and takes up to 256 KB of the calling thread's stack (a build without optimisation: 512).
  * In a CUDA context pointers are to memory that the device reaches, and the work is put on `stream`; the first call for a level,
- * types and tile loads its kernel, compiled if it is in no cache (which blocks), and every later one neither blocks nor allocates.
+ * types and tile (of FG_FULL also scaling of B, and what fg_prepare() says) loads its kernel, compiled if it is in no cache (which
+ * blocks), and every later one neither blocks nor allocates.
  * Values in device memory are not looked at: groups out of range are cut to what there is.
  * @return FG_OK; FG_NULL_POINTER, FG_BAD_SIZE, FG_BAD_ENUM, FG_BAD_STRIDE, FG_MISALIGNED, FG_OVERLAP, FG_BAD_SCALE,
  *         FG_BAD_GROUPS, FG_BAD_PLAN: the problem; FG_UNSUPPORTED: the level cannot run here, a stream in a CPU context, FP8
@@ -267,7 +270,7 @@ FG_API fg_status fg_gemm(fg_context *context, const fg_problem *problem);
 /**
  * Does all that a later fg_gemm() of such a problem would otherwise do the first time: in a CUDA context, loads the kernel, which
  * may compile it; in a CPU context there is nothing. Checks the problem as fg_gemm() does but follows no pointer, so that they may
- * be any that are aligned and apart (FG_FULL has other kernels for scales and D that are not aligned to 16 bytes, and for C or bias).
+ * be any that are aligned and apart (FG_FULL has other kernels for scales and D that are not aligned to 16 bytes, n no multiple of 8, and for C or bias).
  * After it fg_gemm() can be captured in a CUDA graph.
  * @return as fg_gemm(), without FG_BAD_SCALE, FG_BAD_GROUPS, FG_BAD_MEMORY and FG_NOT_PREPARED.
  */

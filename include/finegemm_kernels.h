@@ -141,7 +141,8 @@ typedef struct fg_kernel {
 /**
  * Compiles the kernel that fg_gemm() would use for the problem on such a GPU into the user's cache, if it is not there or in a
  * cache shipped with the program. Needs the run-time compiler, but no GPU and no driver. m, n and k are run-time values: one call
- * for each combination of kind, types and tile sizes is enough, and further ones find it cached; a batch is of the dense kind.
+ * for each combination of kind, types and tile sizes is enough, and further ones find it cached; a batch is of the dense kind. FG_FULL
+ * has kernels also by the rest of the plan, the scaling of B, and what fg_prepare() says of alignment, n, C and bias.
  * @return as fg_plan_make(); FG_UNSUPPORTED also: no compiler here, or one that does not know gpu->arch; FG_COMPILE_ERROR;
  *         FG_OUT_OF_MEMORY. A cache that cannot be written is no error: kernel->was_cached stays 0 the next time.
  */

@@ -22,7 +22,7 @@ enum { SHARES_A = BLOCK_M >= BLOCK_N, A_PART = BLOCK_M / (SHARES_A ? CLUSTER : 1
 /* 128 rows of B have one scale: a tile's lie in at most B_SCALES such, and ALIKE, from a multiple of it on, in the same one. */
 enum { ALIKE = BLOCK_N % 128 == 0 ? 128 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 == 0 ? 32 : 16 };
 enum { B_SCALES = (BLOCK_N + 128 - ALIKE - 1) / 128 + 1 };
-enum { STRIPE = 2048 / BLOCK_M }; /* tiles, whose rows of A are used again and again while they are in the L2 */
+enum { STRIPE = 2048 / BLOCK_M }; /* tiles of a cluster, whose rows of A are used again and again while they are in the L2 */
 /* Who tells that a stage is full: the copy engine, and each thread that copies scales by itself. */
 enum { COPIERS = SCALES_BY_TMA ? (B_1X128 ? 0 : B_SCALES) : 32 };
 #define PRODUCER_REGISTERS 40
@@ -271,7 +271,7 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
 
 /* D where there is no K. */
 __device__ static void write_zeros(const struct fg_args &args) {
-  for (int row = blockIdx.x; row < args.m; row += gridDim.x)
+  for (long long row = blockIdx.x; row < args.m; row += gridDim.x)
     for (int col = threadIdx.x; col < args.n; col += THREADS) finish(args, 0, 0, row, col, 0);
 }
 
