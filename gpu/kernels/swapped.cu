@@ -8,8 +8,8 @@
  * row of B has scales of its own, not 128 of them together) and SCALES_BY_TMA (the copy engine brings the scales of rows). */
 #define WGMMA_A_IS_E5M2 B_IS_E5M2
 #define WGMMA_B_IS_E5M2 A_IS_E5M2
-#define PARTS                                                                                                                    \
-  (BLOCK_M * BLOCK_N > 128 * 128 ? 2 : 1) /* of a tile's rows, where registers have no room for all products at once */
+/* Parts of a tile's rows, one after the other, where registers have no room for all products at once. */
+#define PARTS (BLOCK_M * BLOCK_N > 128 * 128 ? 2 : 1)
 #define WGMMA_N (BLOCK_M / PARTS)
 #include "bulk.cuh"
 #include "cluster.cuh"
