@@ -1,5 +1,6 @@
 /* One kernel in one file: its name, its bytes, reading and publishing it. */
 #include "cache_parts.h"
+#include "read_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,19 +81,6 @@ static bool is_trusted(int descriptor, struct stat *status, char *why) {
   return true;
 }
 
-static bool read_whole(int descriptor, unsigned char *data, size_t bytes) {
-  while (bytes) {
-    ssize_t got = read(descriptor, data, bytes);
-    if (got == 0) errno = ENODATA;
-    if (got == 0 || (got < 0 && errno != EINTR)) return false;
-    if (got > 0) {
-      data += got;
-      bytes -= (size_t)got;
-    }
-  }
-  return true;
-}
-
 /* Sets what `cached` says of its data. */
 static bool is_whole(struct fg_cached *cached, char *why) {
   struct header header;
@@ -123,7 +111,7 @@ bool fg_cached_read(int directory, const char *file, struct fg_cached *cached, c
     cached->bytes = (size_t)status.st_size;
     cached->used_s = status.st_mtime;
     cached->data = malloc(cached->bytes);
-    good = cached->data && read_whole(descriptor, cached->data, cached->bytes);
+    good = cached->data && fg_read_whole(descriptor, cached->data, cached->bytes, ENODATA);
     if (!good) refuse_errno(why, "read");
   }
   close(descriptor);

@@ -1,6 +1,7 @@
 #include "source.h"
 #include "fail.h"
 #include "library.h"
+#include "read_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,19 +20,7 @@ static fg_status cannot_read(const char *tree, const char *name, const char *why
 
 static fg_status cannot_read_errno(const char *tree, const char *name, int error) {
   char why[128];
-  if (strerror_r(error, why, sizeof why) != 0) snprintf(why, sizeof why, "error %d", error);
-  return cannot_read(tree, name, why);
-}
-
-/* `text` [bytes] becomes all that the file holds. */
-static bool read_whole(int file, char *text, size_t bytes) {
-  for (size_t have = 0; have < bytes;) {
-    ssize_t got = read(file, text + have, bytes - have);
-    if (got == 0) errno = EIO; /* it shrank */
-    if (got == 0 || (got < 0 && errno != EINTR)) return false;
-    if (got > 0) have += (size_t)got;
-  }
-  return true;
+  return cannot_read(tree, name, fg_error_text(error, why, sizeof why));
 }
 
 static fg_status read_open_file(int file, const char *tree, const char *name, struct fg_source *source) {
@@ -42,7 +31,7 @@ static fg_status read_open_file(int file, const char *tree, const char *name, st
   size_t bytes = (size_t)about.st_size, name_bytes = strlen(name) + 1;
   char *heap = malloc(bytes + 1 + name_bytes);
   if (!heap) return fg_fail(FG_OUT_OF_MEMORY, "no memory for the source %s of %zu bytes", name, bytes);
-  if (!read_whole(file, heap, bytes)) {
+  if (!fg_read_whole(file, heap, bytes, EIO)) { /* it shrank */
     int error = errno;
     free(heap);
     return cannot_read_errno(tree, name, error);

@@ -4,6 +4,7 @@
 #include "fail.h"
 #include "library.h"
 #include "plan.h"
+#include "read_file.h"
 #include "source.h"
 
 #include <errno.h>
@@ -214,18 +215,7 @@ static fg_status cannot_read(const char *path, const char *why) {
 
 static fg_status cannot_read_errno(const char *path, int error) {
   char why[128];
-  if (strerror_r(error, why, sizeof why) != 0) snprintf(why, sizeof why, "error %d", error);
-  return cannot_read(path, why);
-}
-
-static bool read_whole(int file, char *text, size_t bytes) {
-  for (size_t have = 0; have < bytes;) {
-    ssize_t got = read(file, text + have, bytes - have);
-    if (got == 0) errno = EIO; /* it shrank */
-    if (got == 0 || (got < 0 && errno != EINTR)) return false;
-    if (got > 0) have += (size_t)got;
-  }
-  return true;
+  return cannot_read(path, fg_error_text(error, why, sizeof why));
 }
 
 static int count_lines(const char *text, size_t bytes) {
@@ -257,7 +247,8 @@ static fg_status load_open_file(int file, const char *path, struct fg_tuned **ta
   size_t bytes = (size_t)about.st_size;
   char *text = malloc(bytes + 1);
   if (!text) return fg_fail(FG_OUT_OF_MEMORY, "no memory for the tuned plans, %zu bytes", bytes);
-  fg_status status = read_whole(file, text, bytes) ? parse_file(path, text, bytes, table) : cannot_read_errno(path, errno);
+  fg_status status =
+      fg_read_whole(file, text, bytes, EIO) ? parse_file(path, text, bytes, table) : cannot_read_errno(path, errno);
   free(text);
   return status;
 }
