@@ -67,6 +67,12 @@ void json_print(json_t *object); /* takes the reference */
   { "threads", '\0', POPT_ARG_STRING, &(threads), 0, "use at most N threads (default: all)", "N" }
 #define OPTION_DEVICE(device)                                                                                                    \
   { "device", '\0', POPT_ARG_STRING, &(device), 0, "of a GPU level: use CUDA device N (default: 0)", "N" }
+#define OPTION_MATRICES(config, weights, n, k)                                                                                   \
+  {"config", '\0', POPT_ARG_STRING, &(config), 0, "the linear layers of this model", "config.json"},                             \
+      {"weights", '\0', POPT_ARG_STRING, &(weights), 0, "the FP8 matrices of this file", "FILE.safetensors"},                    \
+      {"n", '\0', POPT_ARG_STRING, &(n), 0, "rows of B, each with every k", "N,..."}, {                                          \
+    "k", '\0', POPT_ARG_STRING, &(k), 0, "columns of B", "K,..."                                                                 \
+  }
 #define OPTION_SPLIT_K(split_k)                                                                                                  \
   { "split-k", '\0', POPT_ARG_STRING, &(split_k), 0, "sum K in N ranges, then add these (level hopper; default: 1)", "N" }
 

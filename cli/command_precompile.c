@@ -196,10 +196,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   struct gpu_choice choice = {0};
   int json = 0;
   struct poptOption options[] = {
-      {"config", '\0', POPT_ARG_STRING, &config, 0, "the linear layers of this model", "config.json"},
-      {"weights", '\0', POPT_ARG_STRING, &weights, 0, "the FP8 matrices of this file", "FILE.safetensors"},
-      {"n", '\0', POPT_ARG_STRING, &n, 0, "rows of B, each with every k", "N,..."},
-      {"k", '\0', POPT_ARG_STRING, &k, 0, "columns of B", "K,..."},
+      OPTION_MATRICES(config, weights, n, k),
       {"groups", '\0', POPT_ARG_STRING, &groups_text, 0, "with --n and --k: there are G such B, of experts", "G"},
       {"m", '\0', POPT_ARG_STRING, &m, 0, "rows of A (default: 1-8192)", "M|M-M,..."},
       {"types", '\0', POPT_ARG_STRING, &types, 0, "FP8 types of A and B (default: e4m3 by e4m3, or by what the weights are)",

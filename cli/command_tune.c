@@ -341,10 +341,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   const char *most = NULL, *rounds = NULL, *gain = NULL, *device = NULL, *threads = NULL;
   int json = 0;
   struct poptOption options[] = {
-      {"config", '\0', POPT_ARG_STRING, &config, 0, "the linear layers of this model", "config.json"},
-      {"weights", '\0', POPT_ARG_STRING, &weights, 0, "the FP8 matrices of this file", "FILE.safetensors"},
-      {"n", '\0', POPT_ARG_STRING, &n, 0, "rows of B, each with every k", "N,..."},
-      {"k", '\0', POPT_ARG_STRING, &k, 0, "columns of B", "K,..."},
+      OPTION_MATRICES(config, weights, n, k),
       {"m", '\0', POPT_ARG_STRING, &m, 0, "rows of A, of each class once (default: 1-512,1024,2048,4096,8192)", "M|M-M,..."},
       {"shapes", '\0', POPT_ARG_STRING, &listed, 0, "these, instead of all that", "MxNxK,..."},
       {"scaling-b", '\0', POPT_ARG_STRING, &scaling, 0, "scales of B (default: 128x128)", "128x128|1x128"},

@@ -1,5 +1,6 @@
 #include "choose.h"
 
+#include "plan.h"
 #include "tuned.h"
 
 #include <math.h>
@@ -77,9 +78,8 @@ static struct work swapped_work(const struct machine *machine, const fg_problem 
 
 /* Many rows: the tensor core's rate. */
 static struct work full_work(const struct machine *machine, const fg_problem *full, const fg_plan *plan) {
-  bool is_beside = plan->block_m >= plan->block_n; /* so the tiles of a cluster lie; else below each other */
-  int64_t rows = round_up(divide_up(full->m, plan->block_m), is_beside ? 1 : plan->cluster);
-  int64_t cols = round_up(divide_up(full->n, plan->block_n), is_beside ? plan->cluster : 1);
+  int64_t rows = round_up(divide_up(full->m, plan->block_m), fg_plan_shares_b(plan));
+  int64_t cols = round_up(divide_up(full->n, plan->block_n), fg_plan_shares_a(plan));
   double n = plan->block_n / 128.0;
   double choosing = plan->block_n % 32 == 0 || full->b.scaling == FG_1X128 ? 1 : 1.059; /* among B's scales, column by column */
   struct work work = {.tiles = (double)divide_up(rows * cols, machine->clusters[plan->cluster] * (int64_t)plan->cluster),

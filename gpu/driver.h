@@ -92,4 +92,11 @@ const struct fg_driver *fg_driver(void);
  * FG_DRIVER_ERROR; FG_OUT_OF_MEMORY if it was for want of memory. */
 fg_status fg_driver_fail(const char *call, CUresult error);
 
+/* One call of it, whose failure a function of an fg_status returns: DRIVER(context->driver, cuMemFree, pointer). */
+#define DRIVER(driver, name, ...)                                                                                                \
+  do {                                                                                                                           \
+    CUresult driver_error = (driver)->name(__VA_ARGS__);                                                                         \
+    if (driver_error != CUDA_SUCCESS) return fg_driver_fail(#name, driver_error);                                                \
+  } while (0)
+
 #endif

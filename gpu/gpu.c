@@ -40,13 +40,6 @@ struct fg_gpu_context {
     if (try_status != FG_OK) return try_status;                                                                                  \
   } while (0)
 
-/* One driver call: DRIVER(context->driver, cuMemFree, pointer). */
-#define DRIVER(driver, name, ...)                                                                                                \
-  do {                                                                                                                           \
-    CUresult driver_error = (driver)->name(__VA_ARGS__);                                                                         \
-    if (driver_error != CUDA_SUCCESS) return fg_driver_fail(#name, driver_error);                                                \
-  } while (0)
-
 static fg_status describe(const struct fg_driver *driver, CUdevice device, fg_gpu *gpu) {
   int major, minor;
   DRIVER(driver, cuDeviceGetName, gpu->name, (int)sizeof gpu->name, device);

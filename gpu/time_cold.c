@@ -17,12 +17,6 @@ struct timing {
   CUdeviceptr flush;
 };
 
-#define DRIVER(driver, name, ...)                                                                                                \
-  do {                                                                                                                           \
-    CUresult driver_error = (driver)->name(__VA_ARGS__);                                                                         \
-    if (driver_error != CUDA_SUCCESS) return fg_driver_fail(#name, driver_error);                                                \
-  } while (0)
-
 static fg_status open_timing(const struct fg_driver *driver, struct timing *timing) {
   if (!driver->cuEventCreate || !driver->cuEventRecord || !driver->cuEventSynchronize || !driver->cuEventElapsedTime ||
       !driver->cuEventDestroy)
