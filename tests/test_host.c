@@ -620,6 +620,16 @@ Test(host, a_rung_has_maps_of_what_there_is) {
   expect_nothing_left();
 }
 
+/* Both calls end so; `expected` FG_OK: they say nothing. */
+static void expect_ends_with(fg_context *context, const fg_problem *problem, fg_status expected, const char *says,
+                             const char *change) {
+  fg_status (*const calls[])(fg_context *, const fg_problem *) = {fg_gemm, fg_prepare};
+  for (int i = 0; i < 2; i++) {
+    cr_expect_eq(calls[i](context, problem), expected, "level %d, %s: %s", (int)problem->level, change, fg_message());
+    if (expected) cr_expect(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);
+  }
+}
+
 /* What a rung refuses, from which rung up to which, and how. fg_prepare() refuses the same, and neither comes to a launch. */
 Test(host, rungs_refuse_what_they_do_not_serve) {
   use_stubs("h100,a100");
@@ -632,11 +642,7 @@ Test(host, rungs_refuse_what_they_do_not_serve) {
   do {                                                                                                                           \
     problem = rung_problem_at(memory, (fg_level)level);                                                                          \
     change;                                                                                                                      \
-    fg_status expected = level >= (from) ? FG_UNSUPPORTED : FG_OK;                                                               \
-    cr_expect_eq(fg_gemm(context, &problem), expected, "level %d, %s: %s", level, #change, fg_message());                        \
-    if (expected) cr_expect(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);                           \
-    cr_expect_eq(fg_prepare(context, &problem), expected, "level %d, %s: %s", level, #change, fg_message());                     \
-    if (expected) cr_expect(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);                           \
+    expect_ends_with(context, &problem, level >= (from) ? FG_UNSUPPORTED : FG_OK, says, #change);                                \
   } while (0)
     char *bytes = memory;
     stub_fail(0, CUDA_SUCCESS, STUB_ONCE); /* counts calls from here on */
@@ -828,10 +834,7 @@ Test(host, full_refuses_what_it_does_not_serve) {
   do {                                                                                                                           \
     problem = full_problem_at(memory, order - FG_A_BY_B, &wish);                                                                 \
     change;                                                                                                                      \
-    cr_expect_eq(fg_gemm(context, &problem), FG_UNSUPPORTED, "%s: %s", #change, fg_message());                                   \
-    cr_expect(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);                                         \
-    cr_expect_eq(fg_prepare(context, &problem), FG_UNSUPPORTED, "%s: %s", #change, fg_message());                                \
-    cr_expect(strstr(fg_message(), says), "%s, but it must say %s", fg_message(), says);                                         \
+    expect_ends_with(context, &problem, FG_UNSUPPORTED, says, #change);                                                          \
   } while (0)
     stub_fail(0, CUDA_SUCCESS, STUB_ONCE); /* counts calls from here on */
     FULL_REFUSES("a.data is ", problem.a.data = bytes + 8);
