@@ -1,13 +1,26 @@
-"""Times the level `full` beside DeepGEMM, in one process, in turns, on the same operands.
+"""Times the level `full` beside DeepGEMM, in one process, in turns, on the same operands; and beside cuBLASLt, with one scale for a matrix.
 
-    python3 deep_gemm.py --library build/release/libfinegemm.so --shapes 64x4096x7168,4096x4096x7168 [--json]
+    python3 deep_gemm.py --library build/release/libfinegemm.so --shapes 64x4096x7168,4096x4096x7168 [--profiler] [--json]
     python3 deep_gemm.py --asserts
 
-Needs a Python that has torch and deep_gemm, and a Hopper GPU. What is printed with --json is of the same kind as what bench_gpu prints.
---asserts prints C that compiles only if the structs below are laid out as finegemm's headers have them; it needs nothing.
+Needs a Python that has torch and deep_gemm, and a Hopper GPU.
+
+--library    finegemm's shared library
+--shapes     M x N x K, commas between shapes
+--repeats    how often each is timed cold, that is, after 8 GB were written; the median counts. 15, with --profiler 12
+--profiler   a cold time is what torch.profiler (CUPTI) saw of the call's kernels on the GPU, from the begin of the first to the end of
+             the last, as DeepGEMM's own test takes it; else it is that between CUDA events around the call. Settled times are by events
+             in both cases, the limit the same, with its 2 us for a launch
+--settled    milliseconds for which each is called back to back, from graphs; 0: it is not
+--json       instead of a table JSON, of the same kind as what bench_gpu prints; with --profiler each row names the kernels of its call
+--asserts    print C that compiles only if the structs below are laid out as finegemm's headers have them, and end; it needs nothing
+
+`cublaslt-tensor` multiplies the same FP8 numbers by torch._scaled_mm(), which is cuBLASLt by the first algorithm that it offers: all of A
+and all of B have one scale, and sums stay in the tensor core (fast accumulation). That is less work, and less precise.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import math
@@ -21,7 +34,7 @@ SETTLED_ROUNDS = 3
 CALLS_OF_A_GRAPH = 20
 COLD_BYTES = 8_000_000_000  # written before a cold launch: the L2 has nothing of the operands, the chip cools, and the host gets ahead
 CLASSES = ((1, 128), (129, 1024), (1025, 0))  # of m, as in summary.c; 0: no end
-MOST_RELATIVE = 2.0**-6  # how far DeepGEMM's result may be from the level `hopper`'s, as Euclidean norms
+MOST_RELATIVE = {"deep_gemm": 2.0**-6, "cublaslt-tensor": 2.0**-4}  # how far a peer's result may be off, as Euclidean norms
 
 # --- finegemm's structs and what of its enumerators is used
 
@@ -171,13 +184,19 @@ def full_call(torch, finegemm, operands, d, row):
 
 
 def deep_gemm_call(deep_gemm, operands, d):
-    """By the name that the function has in this version of DeepGEMM."""
+    """By the name that the function has in this version of DeepGEMM. It takes the scales as they are: it launches nothing but its GEMM."""
     a, a_scale, b, b_scale = operands
     if hasattr(deep_gemm, "fp8_gemm_nt"):
         return lambda: deep_gemm.fp8_gemm_nt((a, a_scale), (b, b_scale), d, disable_ue8m0_cast=True)
     if hasattr(deep_gemm, "gemm_fp8_fp8_bf16_nt"):
         return lambda: deep_gemm.gemm_fp8_fp8_bf16_nt((a, a_scale), (b, b_scale), d)
     return fail("this deep_gemm has neither fp8_gemm_nt() nor gemm_fp8_fp8_bf16_nt()")
+
+
+def cublaslt_tensor_call(torch, operands, d):
+    (a, _, b, _), one = operands, torch.ones((), device="cuda")
+    column_major = b.t()
+    return lambda: torch._scaled_mm(a, column_major, one, one, out_dtype=torch.bfloat16, use_fast_accum=True, out=d)
 
 
 # --- Checking
@@ -204,8 +223,23 @@ def rows_of(torch, call, d, rows):
     return d[rows].cpu()
 
 
-def check(torch, finegemm, operands, full, peer, rows):
-    """Sets why_not of a row whose result is wrong. Each of full and peer is (row, call, d)."""
+def check_peer(torch, peer, rows, expected):
+    """Sets why_not of the peer's row if its result is wrong or it makes none. The peer is (row, call, d)."""
+    row, call, d = peer
+    try:
+        made = rows_of(torch, call, d, rows).double()
+    except (AssertionError, RuntimeError) as error:  # which is how it refuses a shape
+        row["why_not"] = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return
+    relative = float((made - expected).norm() / expected.norm())
+    row["relative_error"], row["checked"] = relative, made.numel()
+    if not relative <= MOST_RELATIVE[row["name"]]:
+        row["why_not"] = f"its result is wrong: off by {relative:.2g} of the product"
+
+
+def check(torch, finegemm, operands, full, deep_gemm, cublaslt, rows):
+    """Sets why_not of a row whose result is wrong. Each of full, deep_gemm and cublaslt is (row, call, d)."""
+    a, _, b, _ = operands
     hopper = {}
 
     def expected(split_k):
@@ -218,17 +252,8 @@ def check(torch, finegemm, operands, full, peer, rows):
         same = rows_of(torch, call, d, rows).view(torch.int16) == expected(row["split_k"]).view(torch.int16)
         if not same.all():
             row["why_not"] = f"its result is wrong: {int((~same).sum())} of {same.numel()} elements have other bits than hopper"
-    row, call, d = peer
-    try:
-        made = rows_of(torch, call, d, rows).double()
-    except (AssertionError, RuntimeError) as error:  # which is how it refuses a shape
-        row["why_not"] = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return
-    value = expected(1).double()
-    relative = float((made - value).norm() / value.norm())
-    row["relative_error"], row["checked"] = relative, made.numel()
-    if not relative <= MOST_RELATIVE:
-        row["why_not"] = f"its result is wrong: off by {relative:.2g} of the product"
+    check_peer(torch, deep_gemm, rows, expected(1).double())
+    check_peer(torch, cublaslt, rows, (a[rows].float() @ b.float().t()).double().cpu())
 
 
 # --- Timing
@@ -255,6 +280,29 @@ class Clock:
         self.flush.zero_()
         return self.us(call)
 
+    def profiled(self, calls, repeats):
+        """What the GPU does for each of the calls, in turns and cold: lists of lists of (name, begin, end), the times in us."""
+        profiler = self.torch.profiler
+        with profiler.profile(activities=[profiler.ProfilerActivity.CUDA]) as profile:
+            for _ in range(1 + repeats):  # the first round is not counted
+                for call in calls:
+                    self.flush.zero_()
+                    call()
+            self.torch.cuda.synchronize()
+        seen = [(event.name, event.time_range.start, event.time_range.end) for event in profile.events()
+                if event.device_type == self.torch.autograd.DeviceType.CUDA]
+        seen.sort(key=lambda kernel: kernel[1])
+        kernels = []
+        for name, begin, end in seen:
+            if name == seen[0][0] and end - begin > (seen[0][2] - seen[0][1]) / 2:  # a flush: what follows is of the next call
+                kernels.append([])
+            else:
+                kernels[-1].append((name, begin, end))
+        if len(kernels) != (1 + repeats) * len(calls) or not all(kernels):
+            names = sorted({name for name, _, _ in seen})
+            fail(f"torch.profiler did not see the kernels of every call: {len(kernels)} of {(1 + repeats) * len(calls)}, {names}")
+        return [kernels[len(calls) + i :: len(calls)] for i in range(len(calls))]
+
     def graph_of(self, call):
         """Several calls, so that a settled time is the GPU's, not the host's."""
         graph = self.torch.cuda.CUDAGraph()
@@ -268,13 +316,22 @@ class Clock:
         return self.us(lambda: [graph.replay() for _ in range(replays)]) / (replays * CALLS_OF_A_GRAPH)
 
 
-def measure(clock, contenders, repeats, settled_ms, flops, limit_us):
-    """Adds times to the rows; each contender is (row, call)."""
+def cold_times(clock, contenders, repeats, by_profiler):
+    if by_profiler and contenders:
+        profiled = clock.profiled([call for _, call in contenders], repeats)
+        for kernels, (row, _) in zip(profiled, contenders):
+            row["kernels"] = [name for name, _, _ in kernels[0]]
+        return [[call[-1][2] - call[0][1] for call in kernels] for kernels in profiled]
     cold = [[] for _ in contenders]
     for _ in range(repeats):
         for us, (_, call) in zip(cold, contenders):
             us.append(clock.cold_us(call))
-    for us, (row, _) in zip(cold, contenders):
+    return cold
+
+
+def measure(clock, contenders, repeats, by_profiler, settled_ms, flops, limit_us):
+    """Adds times to the rows; each contender is (row, call)."""
+    for us, (row, _) in zip(cold_times(clock, contenders, repeats, by_profiler), contenders):
         row["cold"] = times(us)
         row["gflops"] = flops / row["cold"]["median_us"] * 1e-3
         row["share"] = row["share_of_limit"] = limit_us / row["cold"]["median_us"]
@@ -329,17 +386,19 @@ def summarise(results):
     """As bench_gpu's summary, but for steps in m."""
     classes = []
     for first, last in CLASSES:
-        shares, cold, settled = [], [], []
+        shares, ratios = [], {name: ([], []) for name in MOST_RELATIVE}
         for result in results:
-            level, peer = result["rows"][0], result["peers"][0]
+            level = result["rows"][0]
             if "cold" not in level or result["m"] < first or (last and result["m"] > last):
                 continue
             where = {key: result[key] for key in ("m", "n", "k")}
             shares.append({"value": level["share"], **where})
-            if "cold" in peer:
-                cold.append({"value": peer["cold"]["median_us"] / level["cold"]["median_us"], **where})
-            if "settled" in peer:
-                settled.append(peer["settled"]["median_us"] / level["settled"]["median_us"])
+            for peer in result["peers"]:
+                cold, settled = ratios[peer["name"]]
+                if "cold" in peer:
+                    cold.append({"value": peer["cold"]["median_us"] / level["cold"]["median_us"], **where})
+                if "settled" in peer:
+                    settled.append(peer["settled"]["median_us"] / level["settled"]["median_us"])
         if not shares:
             continue
         def least(values):
@@ -347,18 +406,18 @@ def summarise(results):
 
         entry = {"level": "full", "m_from": first, "m_to": last, "shapes": len(shares),
                  "share_of_limit": statistics.fmean(share["value"] for share in shares), "least_share": least(shares), "peers": []}
-        if cold:
-            peer = {"name": "deep_gemm", "shapes": len(cold), "cold": geometric_mean(ratio["value"] for ratio in cold),
-                    "least": least(cold)}
-            if settled:
-                peer["settled"] = geometric_mean(settled)
-            entry["peers"].append(peer)
+        for name, (cold, settled) in ratios.items():
+            if cold:
+                peer = {"name": name, "shapes": len(cold), "cold": geometric_mean(ratio["value"] for ratio in cold), "least": least(cold)}
+                if settled:
+                    peer["settled"] = geometric_mean(settled)
+                entry["peers"].append(peer)
         classes.append(entry)
     return {"classes": classes} if classes else {}
 
 
 def print_row(result, row):
-    print(f"{result['m']:6} x {result['n']:6} x {result['k']:6}  {row['name']:10}", end="")
+    print(f"{result['m']:6} x {result['n']:6} x {result['k']:6}  {row['name']:15}", end="")
     if "why_not" in row:
         print(f" {row['why_not']}")
         return
@@ -379,7 +438,7 @@ def print_summary(summary):
         for peer in entry["peers"]:
             least = peer["least"]
             settled = f", {peer['settled']:.3f} settled" if "settled" in peer else ""
-            print(f"  times DeepGEMM's speed: {peer['cold']:.3f} cold{settled}, least {least['value']:.3f} at "
+            print(f"  times the speed of {peer['name']}: {peer['cold']:.3f} cold{settled}, least {least['value']:.3f} at "
                   f"{least['m']} x {least['n']} x {least['k']}")
 
 
@@ -397,11 +456,14 @@ def parse_arguments():
     parser = argparse.ArgumentParser(prog="deep_gemm.py", description=__doc__.splitlines()[0])
     parser.add_argument("--library", default="libfinegemm.so", help="finegemm's shared library")
     parser.add_argument("--shapes", default="64x4096x7168,4096x4096x7168", metavar="MxNxK,...")
-    parser.add_argument("--repeats", type=int, default=15, help="how often each is timed cold (15)")
+    parser.add_argument("--repeats", type=int, help="how often each is timed cold (15, with --profiler 12)")
+    parser.add_argument("--profiler", action="store_true", help="cold times by torch.profiler, not by CUDA events")
     parser.add_argument("--settled", type=int, default=400, metavar="MS", help="milliseconds back to back; 0: not (400)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--asserts", action="store_true", help="print C that checks the layout of the structs, and end")
     arguments = parser.parse_args()
+    if arguments.repeats is None:
+        arguments.repeats = 12 if arguments.profiler else 15
     if arguments.repeats < 1 or arguments.settled < 0:
         fail("--repeats takes a number from 1, --settled one from 0", 2)
     arguments.shapes = [parse_shape(text) for text in arguments.shapes.split(",")]
@@ -413,7 +475,8 @@ def import_peers():
     sys.path = [path for path in sys.path if os.path.realpath(path or ".") != here]  # else deep_gemm would be this file
     try:
         import torch
-        import deep_gemm
+        with contextlib.redirect_stdout(sys.stderr):  # it may say there what it lacks
+            import deep_gemm
     except ImportError as error:
         fail(f"this Python lacks what it compares with ({error}); run it with one that has torch and deep_gemm")
     if not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0):
@@ -425,15 +488,15 @@ def compare(torch, deep_gemm, finegemm, clock, machine, shape, arguments):
     m, n, k = shape
     result = {"m": m, "n": n, "k": k, **floors_of(machine, m, n, k)}
     operands = make_operands(torch, m, n, k)
-    level, peer = {"name": "full", "own_plan": True}, {"name": "deep_gemm"}
-    ours, theirs = (torch.empty(m, n, dtype=torch.bfloat16, device="cuda") for _ in range(2))
-    full = full_call(torch, finegemm, operands, ours, level)
-    other = deep_gemm_call(deep_gemm, operands, theirs)
+    level, *peers = {"name": "full", "own_plan": True}, *({"name": name} for name in MOST_RELATIVE)
+    results = [torch.empty(m, n, dtype=torch.bfloat16, device="cuda") for _ in (level, *peers)]
+    calls = [full_call(torch, finegemm, operands, results[0], level), deep_gemm_call(deep_gemm, operands, results[1]),
+             cublaslt_tensor_call(torch, operands, results[2])]
     rows = list(range(0, m, -(-m // CHECKED_ROWS)))
-    check(torch, finegemm, operands, (level, full, ours), (peer, other, theirs), rows)
-    contenders = [(row, call) for row, call in ((level, full), (peer, other)) if "why_not" not in row]
-    measure(clock, contenders, arguments.repeats, arguments.settled, result["flops"], result["limit_us"])
-    return {**result, "rows": [level], "peers": [peer]}
+    check(torch, finegemm, operands, *zip((level, *peers), calls, results), rows)
+    contenders = [(row, call) for row, call in zip((level, *peers), calls) if "why_not" not in row]
+    measure(clock, contenders, arguments.repeats, arguments.profiler, arguments.settled, result["flops"], result["limit_us"])
+    return {**result, "rows": [level], "peers": peers}
 
 
 def main():
@@ -448,10 +511,10 @@ def main():
     finegemm = Finegemm(arguments.library, ordinal)
     clock, machine = Clock(torch), machine_of(finegemm, ordinal)
     machine.update(torch=torch.__version__, deep_gemm=getattr(deep_gemm, "__version__", "?"), repeats=arguments.repeats,
-                   settled_ms=arguments.settled)
+                   timer="profiler" if arguments.profiler else "events", settled_ms=arguments.settled)
     if not arguments.json:
         print(f"finegemm {machine['version']}, DeepGEMM {machine['deep_gemm']}, torch {machine['torch']}, {machine['gpu']}\n")
-        print(f"{'m':>6}   {'n':>6}   {'k':>6}  {'':10} {'us':>10} {'min':>10} {'max':>10} {'TFLOPS':>8} {'share':>6} {'settled us':>10} {'TFLOPS':>8}")
+        print(f"{'m':>6}   {'n':>6}   {'k':>6}  {'':15} {'us':>10} {'min':>10} {'max':>10} {'TFLOPS':>8} {'share':>6} {'settled us':>10} {'TFLOPS':>8}")
     results = []
     for shape in arguments.shapes:
         results.append(compare(torch, deep_gemm, finegemm, clock, machine, shape, arguments))
