@@ -252,12 +252,13 @@ static int add_ranked(struct ranked *list, int count, const struct candidate *ca
 int fg_candidates(const fg_gpu *gpu, const fg_problem *full, fg_plan *plans, int capacity) {
   static const int heights[] = {8, 16, 24, 32, 48, 64, 128}, swapped_widths[] = {64, 128, 192, 256};
   static const struct candidate wide[] = {
+      {FG_A_BY_B, 64, 16, 1},   {FG_A_BY_B, 64, 32, 1},   {FG_A_BY_B, 64, 64, 1},   {FG_A_BY_B, 64, 96, 2},
       {FG_A_BY_B, 64, 128, 1},  {FG_A_BY_B, 64, 128, 2},  {FG_A_BY_B, 64, 192, 1},  {FG_A_BY_B, 64, 192, 2},
-      {FG_A_BY_B, 128, 64, 1},  {FG_A_BY_B, 128, 96, 1},  {FG_A_BY_B, 128, 96, 2},  {FG_A_BY_B, 128, 112, 2},
-      {FG_A_BY_B, 128, 128, 1}, {FG_A_BY_B, 128, 128, 2}, {FG_A_BY_B, 128, 144, 1}, {FG_A_BY_B, 128, 144, 2},
-      {FG_A_BY_B, 128, 160, 1}, {FG_A_BY_B, 128, 160, 2}, {FG_A_BY_B, 128, 176, 1}, {FG_A_BY_B, 128, 176, 2},
-      {FG_A_BY_B, 128, 192, 1}, {FG_A_BY_B, 128, 192, 2}, {FG_A_BY_B, 256, 128, 1}, {FG_A_BY_B, 256, 128, 2},
-      {FG_A_BY_B, 256, 96, 1},  {FG_A_BY_B, 256, 96, 2},  {FG_A_BY_B, 256, 64, 2}};
+      {FG_A_BY_B, 128, 32, 1},  {FG_A_BY_B, 128, 64, 1},  {FG_A_BY_B, 128, 96, 1},  {FG_A_BY_B, 128, 96, 2},
+      {FG_A_BY_B, 128, 112, 2}, {FG_A_BY_B, 128, 128, 1}, {FG_A_BY_B, 128, 128, 2}, {FG_A_BY_B, 128, 144, 1},
+      {FG_A_BY_B, 128, 144, 2}, {FG_A_BY_B, 128, 160, 1}, {FG_A_BY_B, 128, 160, 2}, {FG_A_BY_B, 128, 176, 1},
+      {FG_A_BY_B, 128, 176, 2}, {FG_A_BY_B, 128, 192, 1}, {FG_A_BY_B, 128, 192, 2}, {FG_A_BY_B, 256, 128, 1},
+      {FG_A_BY_B, 256, 128, 2}, {FG_A_BY_B, 256, 96, 1},  {FG_A_BY_B, 256, 96, 2},  {FG_A_BY_B, 256, 64, 2}};
   struct ranked ranked[FG_MOST_CANDIDATES];
   fg_problem of_class = *full;
   of_class.m = fg_class_of_m(full->m);

@@ -304,7 +304,7 @@ static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
   struct fg_kernel_id id = fg_kernel_id_of(plan, full);
   bool scales_by_tma = is_full ? id.scales_by_tma : plan->level >= FG_TMA;
   int box_cols = is_full ? fg_plan_stored_cols(plan) : SWIZZLE_BYTES / d_bytes;
-  bool stores_by_tma = is_full ? id.d_type : plan->level == FG_CLUSTER;
+  bool stores_by_tma = is_full ? plan->order == FG_A_BY_B && id.d_type : plan->level == FG_CLUSTER;
   return (struct copied){.a = {.name = "a",
                                .data = full->a.data,
                                .type = full->a.type,

@@ -287,7 +287,7 @@ static void check_full_plan(const fg_gpu *gpu, const fg_problem *problem, const 
   cr_assert(is_swapped ? plan->block_m % 8 == 0 && plan->block_m <= 128 && plan->block_n % 64 == 0 && plan->block_n <= 256
                        : plan->block_m % 64 == 0 && (is_high || plan->block_m <= 128) && plan->block_n % 16 == 0 &&
                              plan->block_n <= (is_high ? 128 : 192));
-  cr_assert(plan->stages >= 2 && plan->stages <= (is_swapped ? 24 : 8));
+  cr_assert(plan->stages >= 2 && plan->stages <= (is_swapped ? 24 : 16));
   cr_assert_eq(plan->threads, is_swapped ? plan->block_n * 2 + 64 : plan->block_m == 64 ? 256 : 384);
   cr_assert(plan->shared_bytes % 1024 == 0 && plan->shared_bytes <= gpu->shared_bytes);
   cr_assert_geq(plan->shared_bytes, full_bytes(plan, problem->b.scaling == FG_1X128));
@@ -360,7 +360,7 @@ Test(plan, of_full_admits_what_fits) {
                          block_n % 16 == 0 && block_n <= 192;
           bool is_wide = block_m <= 128 && block_n % 64 == 0 && block_n <= 256 &&
                          (products <= 128 * 128 || (products <= 128 * 192 && block_m % 16 == 0));
-          bool is_one = order == FG_A_BY_B ? is_tall && plan.cluster <= 2 && plan.stages <= 8
+          bool is_one = order == FG_A_BY_B ? is_tall && plan.cluster <= 2 && plan.stages <= 16
                                            : is_wide && plan.cluster <= 8 && plan.stages <= 24;
           fg_status status = fg_plan_make(&gpu, &problem, &plan);
           if (!is_one || plan.stages < 2 || least > gpu.shared_bytes)
@@ -422,7 +422,7 @@ Test(plan, of_full_says_what_it_does_not_serve) {
        "plan.block_m is 88, plan.block_n 192; with swapped operands",
        {0},
        {.order = FG_B_BY_A, .block_m = 88, .block_n = 192}},
-      {FG_BAD_PLAN, "plan.stages is 9; level full takes from 2 to 8", {0}, {.order = FG_A_BY_B, .stages = 9}},
+      {FG_BAD_PLAN, "plan.stages is 17; level full takes from 2 to 16", {0}, {.order = FG_A_BY_B, .stages = 17}},
       {FG_BAD_PLAN, "plan.stages is 25; level full takes from 2 to 24", {0}, {.order = FG_B_BY_A, .stages = 25}},
       {FG_BAD_PLAN, "plan.stages is 1; level full takes from 2", {0}, {.order = FG_B_BY_A, .stages = 1}},
       {FG_BAD_PLAN,

@@ -14,6 +14,12 @@ __device__ inline float add_c_and_bias(const struct fg_args &args, long long row
   return sum;
 }
 
+/* Four of BF16 or FP16. */
+__device__ inline uint2 halves_of(int type, float4 x) {
+  return type == BF16 ? make_uint2(floats_to_bf16(x.x, x.y), floats_to_bf16(x.z, x.w))
+                      : make_uint2(floats_to_fp16(x.x, x.y), floats_to_fp16(x.z, x.w));
+}
+
 /* Elements (row, col) to (row, col + 3) of a dense problem's D, col a multiple of 4. */
 __device__ inline void finish_four(const struct fg_args &args, long long row, long long col, float4 sum, bool aligned_fours) {
   if (!aligned_fours || col + 4 > args.n) {
@@ -30,7 +36,11 @@ __device__ inline void finish_four(const struct fg_args &args, long long row, lo
   if (args.d_type == FP32)
     *(float4 *)((float *)args.d.data + i) = make_float4(canonical(sum.x), canonical(sum.y), canonical(sum.z), canonical(sum.w));
   else
-    *(uint2 *)((unsigned short *)args.d.data + i) = args.d_type == BF16
-                                                        ? make_uint2(floats_to_bf16(sum.x, sum.y), floats_to_bf16(sum.z, sum.w))
-                                                        : make_uint2(floats_to_fp16(sum.x, sum.y), floats_to_fp16(sum.z, sum.w));
+    *(uint2 *)((unsigned short *)args.d.data + i) = halves_of(args.d_type, sum);
+}
+
+/* The same where D_TYPE is not 0: D is of that type, BF16 or FP16, n a multiple of 4 and rows aligned, and nothing is added. Little code:
+ * what a kernel ends with comes from memory when it is wanted. */
+__device__ inline void store_four(const struct fg_args &args, long long row, long long col, float4 sum) {
+  if (col < args.n) *(uint2 *)((unsigned short *)args.d.data + row * args.d.ld + col) = halves_of(D_TYPE, sum);
 }

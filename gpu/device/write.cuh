@@ -1,7 +1,7 @@
-/* Sums leave a warp for D by way of shared memory of its own, so that it waits for nobody: 16 rows for each of its warpgroup's PARTS parts.
+/* Sums leave a warp for D by way of shared memory of its own: 16 rows for each of its warpgroup's PARTS parts.
  *
- * D_TYPE is D's type, BF16 or FP16, where nothing is added and the copy engine can store it: boxes leave while the warpgroup goes
- * on. 0: each warp turns its sums round as they are, and whatever D and the problem admit is done on the way out. */
+ * D_TYPE is D's type, BF16 or FP16, where nothing is added and the copy engine can store it: another thread asks it to, and the warp
+ * goes on. 0: each warp turns its sums round as they are, and whatever D and the problem admit is done on the way out. */
 #pragma once
 #include "bulk.cuh"
 #include "finish_four.cuh"
@@ -61,26 +61,27 @@ __device__ inline void finish_rows(const struct fg_args &args, unsigned char (*b
   }
 }
 
-/* By a warp that writes nothing else by the copy engine, thread `lane` of it: parts are 64 rows apart, the first of the warp's begins at row
- * `row` of D, and the tile at column `col`. */
-__device__ inline void write_tile(const struct fg_args &args, struct turned *turned, const float (&sum)[PARTS][BLOCK_N / 2],
-                                  int row, int col, int lane) {
-  if (!D_TYPE) {
-    FG_UNROLL(PARTS)
-    for (int part = 0; part < PARTS; part++) finish_rows(args, turned->box[part], sum[part], row + part * 64, col, lane);
-    return;
-  }
-  if (lane == 0) bulk_wait_read(0); /* the last tile has left */
-  __syncwarp();
+/* What a warp has of a tile, where D_TYPE is 0: parts are 64 rows apart, the first begins at row `row` of D, and the tile at column `col`. */
+__device__ inline void finish_parts(const struct fg_args &args, struct turned *turned, const float (&sum)[PARTS][BLOCK_N / 2],
+                                    int row, int col, int lane) {
+  FG_UNROLL(PARTS)
+  for (int part = 0; part < PARTS; part++) finish_rows(args, turned->box[part], sum[part], row + part * 64, col, lane);
+}
+
+/* The same where it is not: first turned round, by the warp, and then stored, by a thread of any other. It waits until what it asked
+ * for was read before it asks for more, so that the loads for the next tile come between: 2 KiB at a time. */
+__device__ inline void turn_parts(struct turned *turned, const float (&sum)[PARTS][BLOCK_N / 2], int lane) {
   FG_UNROLL(PARTS)
   for (int part = 0; part < PARTS; part++) turn_halves(turned->box + part * PART_BOXES, sum[part], lane);
   fence_proxy_async();
-  __syncwarp();
-  if (lane != 0) return;
-  FG_UNROLL(BOXES)
+}
+
+__device__ inline void store_parts(const struct fg_args &args, struct turned *turned, int row, int col) {
   for (int i = 0; i < BOXES; i++) {
     int at_row = row + i / PART_BOXES * 64, at_col = col + i % PART_BOXES * BOX_COLS;
     if (at_row < args.m && at_col < args.n) tma_store(&args.d_map, turned->box[i], at_col, at_row, 0);
+    if ((i + 1) * BOX_COLS % 64 && i + 1 < BOXES) continue;
+    bulk_commit();
+    bulk_wait_read(0);
   }
-  bulk_commit();
 }

@@ -16,12 +16,13 @@
 #include "write.cuh"
 
 enum { CONSUMERS = BLOCK_M / PARTS / 64, THREADS = (CONSUMERS + 1) * WARPGROUP };
-enum { HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 && !B_1X128 };
 /* A cluster's tiles share the rows of A and lie beside each other, or those of B, and lie below: whichever are more. */
 enum { SHARES_A = BLOCK_M >= BLOCK_N, A_PART = BLOCK_M / (SHARES_A ? CLUSTER : 1), B_PART = BLOCK_N / (SHARES_A ? 1 : CLUSTER) };
 /* 128 rows of B have one scale: a tile's lie in at most B_SCALES such, and ALIKE, from a multiple of it on, in the same one. */
 enum { ALIKE = BLOCK_N % 128 == 0 ? 128 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 == 0 ? 32 : 16 };
-enum { B_SCALES = (BLOCK_N + 128 - ALIKE - 1) / 128 + 1 };
+enum { B_SCALES = B_1X128 ? 1 : (BLOCK_N + 128 - ALIKE - 1) / 128 + 1 };
+/* Where tiles lie among those 128 in one way only, and so the loop over K is there once: it may be longer. */
+enum { HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 && B_SCALES == 1 && !B_1X128, AT_ONCE = B_SCALES == 1 ? 4 : 1 };
 enum { STRIPE = 2048 / BLOCK_M }; /* tiles of a cluster, whose rows of A are used again and again while they are in the L2 */
 /* Who tells that a stage is full: the copy engine, and each thread that copies scales by itself. */
 enum { COPIERS = SCALES_BY_TMA ? (B_1X128 ? 0 : B_SCALES) : 32 };
@@ -33,6 +34,7 @@ struct shared {
   struct turned turned[CONSUMERS * WARPGROUP / 32];                       /* D, on its way out */
   float a_scale[STAGES][BLOCK_M], b_scale[STAGES][B_1X128 ? (BLOCK_N + 31) / 32 * 32 : 4];
   struct mbarrier full[STAGES], empty[STAGES];
+  struct mbarrier turned_full[CONSUMERS], turned_empty[CONSUMERS]; /* of each warpgroup's part of D */
 };
 static_assert(sizeof(struct shared) <= SHARED_BYTES, "as the plan reckons it");
 
@@ -98,6 +100,9 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
       if (SCALES_BY_TMA && B_1X128) tma_load(shared.b_scale[at.stage], &args.b_scale_map, full, tile.col, block, 0);
     }
   }
+  for (int i = 0; i < STAGES && CLUSTER > 1;
+       i++, advance(&at)) /* nobody leaves while others have still to give stages back to it */
+    mbarrier_wait_cluster(&shared.empty[at.stage], at.parity ^ 1);
 }
 
 /* By a warp: scales that the copy engine does not bring. Those of 128 rows of B are one number, at 128 rows' distance. */
@@ -116,6 +121,18 @@ __device__ static void produce_scales(const struct fg_args &args, struct shared 
         copy_four_bytes(&shared.b_scale[at.stage][lane], scale_address(args.b_scale, 0, row, block), row < args.n);
       if (lane < COPIERS) mbarrier_arrive_when_copied(&shared.full[at.stage]);
     }
+  }
+}
+
+/* By a thread for each warpgroup of the consumers, where D_TYPE is not 0. */
+__device__ static void store(const struct fg_args &args, struct shared &shared, int warpgroup) {
+  struct walk walk = begin_walk(args);
+  for (unsigned parity = 0; walk.left > 0; parity ^= 1) {
+    struct tile tile = take_tile(&walk);
+    mbarrier_wait(&shared.turned_full[warpgroup], parity);
+    for (int warp = 0; warp < 4; warp++)
+      store_parts(args, &shared.turned[warpgroup * 4 + warp], tile.row + warpgroup * PARTS * 64 + warp * 16, tile.col);
+    mbarrier_arrive(&shared.turned_empty[warpgroup]);
   }
 }
 
@@ -198,8 +215,18 @@ __device__ inline void end(struct shared &shared, const struct consumer &me, str
   if (is_last && B_1X128) give_back(shared, me, step.stage);
 }
 
+/* The block of K of which part 0 is under way. */
+__device__ inline void end_parts(struct shared &shared, struct consumer &me, struct step &step, float (&sum)[PARTS][BLOCK_N / 2],
+                                 int offset) {
+  end(shared, me, step, sum[0], 0, offset, 0, PARTS == 1);
+  if (PARTS == 1) return;
+  start(shared, me, step, 1);
+  end(shared, me, step, sum[PARTS - 1], PARTS - 1, offset, 0, true);
+}
+
 /* The `blocks` of K of which the first is under way. `offset` is that of the tile's first column among 128 that share scales: a constant,
- * so that nothing is chosen while it multiplies. */
+ * so that nothing is chosen while it multiplies. A turn of the loop takes several blocks where it can: within it, the compiler moves what
+ * begins the next product between the sums of the last. */
 __device__ inline void add_blocks(struct shared &shared, struct consumer &me, struct step &first,
                                   float (&sum)[PARTS][BLOCK_N / 2], int blocks, int offset) {
   int block = 1;
@@ -219,21 +246,31 @@ __device__ inline void add_blocks(struct shared &shared, struct consumer &me, st
     } else {
       end(shared, me, first, sum[0], 0, offset, 0, true);
     }
-  } else {
-    end(shared, me, first, sum[0], 0, offset, 0, PARTS == 1);
-    if (PARTS == 2) {
-      start(shared, me, first, 1);
-      end(shared, me, first, sum[PARTS - 1], PARTS - 1, offset, 0, true);
-    }
-    FG_UNROLL(1)
-    for (; block < blocks; block++) {
+    return;
+  }
+  end_parts(shared, me, first, sum, offset);
+  FG_UNROLL(1)
+  for (; block + AT_ONCE <= blocks; block += AT_ONCE) {
+    FG_UNROLL(AT_ONCE)
+    for (int i = 0; i < AT_ONCE; i++) {
       start(shared, me, first, 0);
-      end(shared, me, first, sum[0], 0, offset, 0, PARTS == 1);
-      if (PARTS == 1) continue;
-      start(shared, me, first, 1);
-      end(shared, me, first, sum[PARTS - 1], PARTS - 1, offset, 0, true);
+      end_parts(shared, me, first, sum, offset);
     }
   }
+  FG_UNROLL(1)
+  for (; AT_ONCE > 1 && block < blocks; block++) {
+    start(shared, me, first, 0);
+    end_parts(shared, me, first, sum, offset);
+  }
+}
+
+/* The sums of a tile, to the thread that stores them: when what it has of the tile before was read. */
+__device__ inline void hand_over(struct shared &shared, int warpgroup, struct turned *turned,
+                                 const float (&sum)[PARTS][BLOCK_N / 2], unsigned parity, int lane) {
+  mbarrier_wait(&shared.turned_empty[warpgroup], parity ^ 1);
+  turn_parts(turned, sum, lane);
+  __syncwarp();
+  if (lane == 0) mbarrier_arrive(&shared.turned_full[warpgroup]);
 }
 
 /* Warpgroup `warpgroup` of the consumers, thread `thread` of it. */
@@ -247,7 +284,7 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
                         thread % 32};
   struct turned *turned = &shared.turned[warpgroup * 4 + warp];
   struct walk walk = begin_walk(args);
-  struct tile last = {-1, 0};
+  unsigned tiles = 0; /* that the sums have been of */
   float sum[PARTS][BLOCK_N / 2];
   keep(me.lane), keep(me.row);
   FG_UNROLL(1)
@@ -255,18 +292,17 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
     struct step first;
     start(shared, me, first, 0);
     struct tile tile = take_tile(&walk);
-    if (D_TYPE && last.row >= 0) write_tile(args, turned, sum, last.row, last.col, me.lane);
-    last = {tile.row + own_rows + warp * 16, tile.col};
+    if (D_TYPE && tiles > 0) hand_over(shared, warpgroup, turned, sum, tiles - 1 & 1, me.lane);
+    tiles++;
     FG_UNROLL(PARTS * BLOCK_N / 2)
     for (int i = 0; i < PARTS * BLOCK_N / 2; i++) sum[i / (BLOCK_N / 2)][i % (BLOCK_N / 2)] = 0;
     int offset = __shfl_sync(0xFFFFFFFF, tile.col % 128, 0); /* so that the compiler knows that threads have the same */
     FG_UNROLL(128 / ALIKE)
     for (int i = 0; i < 128; i += ALIKE)
       if (B_SCALES == 1 ? i == 0 : offset == i) add_blocks(shared, me, first, sum, blocks, i);
-    if (!D_TYPE) write_tile(args, turned, sum, last.row, last.col, me.lane);
+    if (!D_TYPE) finish_parts(args, turned, sum, tile.row + own_rows + warp * 16, tile.col, me.lane);
   }
-  if (D_TYPE && last.row >= 0) write_tile(args, turned, sum, last.row, last.col, me.lane);
-  if (D_TYPE && me.lane == 0) bulk_wait_read(0); /* before this block's memory is no longer its own */
+  if (D_TYPE && tiles > 0) hand_over(shared, warpgroup, turned, sum, tiles - 1 & 1, me.lane);
 }
 
 /* D where there is no K. */
@@ -282,22 +318,28 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_const
       mbarrier_init(&shared.full[stage], 1 + COPIERS);
       mbarrier_init(&shared.empty[stage], CLUSTER * CONSUMERS * WARPGROUP / 32);
     }
+    for (int i = 0; i < CONSUMERS; i++) {
+      mbarrier_init(&shared.turned_full[i], WARPGROUP / 32);
+      mbarrier_init(&shared.turned_empty[i], 1);
+    }
     fence_mbarrier_init();
   }
-  cluster_arrive();
-  cluster_wait();
+  if (CLUSTER > 1)
+    cluster_arrive_relaxed(), cluster_wait();
+  else
+    __syncthreads();
   wait_for_the_launch_before();
   int warpgroup = warpgroup_index();
   if (args.k == 0) {
     write_zeros(args);
   } else if (warpgroup == 0) {
     if (CONSUMERS > 1) registers_give(PRODUCER_REGISTERS);
-    if (threadIdx.x / 32 == 0 && elect_one()) produce(args, shared);
-    if (COPIERS > 0 && threadIdx.x / 32 == 1) produce_scales(args, shared);
+    int warp = threadIdx.x / 32;
+    if (warp == 0 && elect_one()) produce(args, shared);
+    if (warp == 1 && COPIERS > 0) produce_scales(args, shared);
+    if (warp >= 2 && warp - 2 < CONSUMERS && D_TYPE && elect_one()) store(args, shared, warp - 2);
   } else {
     if (CONSUMERS > 1) registers_take(CONSUMER_REGISTERS); /* one has enough */
     consume(args, shared, warpgroup - 1, threadIdx.x % WARPGROUP);
   }
-  cluster_arrive(); /* nobody leaves while others still reach for this block's memory */
-  cluster_wait();
 }

@@ -5,7 +5,8 @@
  * then finishes a piece of the tile's rows: the others send it their sums of them, and it adds them in the order of the ranges.
  *
  * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, STAGES, CLUSTER; 0 or 1 are A_IS_E5M2, B_IS_E5M2, B_1X128 (each
- * row of B has scales of its own, not 128 of them together) and SCALES_BY_TMA (the copy engine brings the scales of rows). */
+ * row of B has scales of its own, not 128 of them together) and SCALES_BY_TMA (the copy engine brings the scales of rows). D_TYPE is D's type, BF16
+ * or FP16, where store_four() will do; 0 where D and what is added may be anything. */
 #define WGMMA_A_IS_E5M2 B_IS_E5M2
 #define WGMMA_B_IS_E5M2 A_IS_E5M2
 /* Parts of a tile's rows, one after the other, where registers have no room for all products at once. */
@@ -156,7 +157,7 @@ __device__ static void add_range(const struct fg_args &args, struct shared &shar
 __device__ static void consume(const struct fg_args &args, struct shared &shared, const struct range &range, int rank,
                                int warpgroup) {
   int thread = threadIdx.x % WARPGROUP, barrier = INITIALISED + 1 + warpgroup;
-  bool aligned_fours = has_aligned_fours(args);
+  bool aligned_fours = D_TYPE || has_aligned_fours(args);
   float(*sums)[ROWS] = shared.sums[warpgroup], (*received)[ROWS] = shared.received[warpgroup];
   struct mbarrier *landed = &shared.landed[warpgroup], *taken = &shared.taken[warpgroup];
   struct place at = {0, 0};
@@ -196,7 +197,10 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
                           : make_float4(__fadd_rn(total.x, next.x), __fadd_rn(total.y, next.y), __fadd_rn(total.z, next.z),
                                         __fadd_rn(total.w, next.w));
       }
-      finish_four(args, tile.row + first + line, row + col, total, aligned_fours);
+      if (D_TYPE)
+        store_four(args, tile.row + first + line, row + col, total);
+      else
+        finish_four(args, tile.row + first + line, row + col, total, aligned_fours);
     }
     __syncwarp();
     if (thread % WARP < CLUSTER) mbarrier_arrive_cluster(taken, thread % WARP);
