@@ -18,7 +18,7 @@
 
 enum { FIRST_REPEATS = 7, COMPILE_REPEATS = 5, CALLS = 10000, AT_ONCE = 250 };
 
-static const fg_level levels[] = {FG_NAIVE, FG_SHARED};
+static const fg_level levels[] = {FG_NAIVE, FG_SHARED, FG_FULL};
 enum { LEVELS = sizeof levels / sizeof *levels };
 
 /* A kernel is a level's and a kind's, among others. */
@@ -27,11 +27,9 @@ struct kernel {
   fg_kind kind;
   const char *kind_name;
 };
-static const struct kernel timed[] = {{FG_NAIVE, FG_DENSE, "dense"},
-                                      {FG_SHARED, FG_DENSE, "dense"},
-                                      {FG_SHARED, FG_GROUPED_ROWS, "grouped rows"},
-                                      {FG_SHARED, FG_MASKED, "masked"},
-                                      {FG_SHARED, FG_GROUPED_K, "grouped K"}};
+static const struct kernel timed[] = {
+    {FG_NAIVE, FG_DENSE, "dense"},    {FG_SHARED, FG_DENSE, "dense"},         {FG_SHARED, FG_GROUPED_ROWS, "grouped rows"},
+    {FG_SHARED, FG_MASKED, "masked"}, {FG_SHARED, FG_GROUPED_K, "grouped K"}, {FG_FULL, FG_DENSE, "dense"}};
 enum { TIMED = sizeof timed / sizeof *timed };
 
 /* The n and k of all layers of a DeepSeek-V3, and the m that are planned for. */
@@ -56,13 +54,13 @@ static const char *name_of(fg_level level) {
 }
 
 static fg_problem problem_of(int64_t m, int64_t n, int64_t k, fg_level level) {
-  static float any[4];
+  static _Alignas(16) float any[3][4]; /* as memory is that is allocated */
   return (fg_problem){.m = m,
                       .n = n,
                       .k = k,
-                      .a = {.data = &any[0], .scale = &any[1]},
-                      .b = {.data = &any[0], .scale = &any[1]},
-                      .d = {.data = &any[2]},
+                      .a = {.data = any[0], .scale = any[1]},
+                      .b = {.data = any[0], .scale = any[1]},
+                      .d = {.data = any[2]},
                       .level = level};
 }
 
@@ -168,11 +166,14 @@ static json_t *first_calls(const struct kernel *of) {
 
 /* --- Compiling, for which no GPU is needed */
 
+/* A tile of `side` rows and columns; of level full, what it chooses for so many rows of A. */
 static json_t *compile_kernel(const fg_gpu *gpu, const struct kernel *of, int side, fg_type a_type) {
   double us[COMPILE_REPEATS];
   fg_plan wish = {.block_m = side, .block_n = side};
-  fg_problem problem = problem_of(1, 1, 1, of->level);
-  problem.plan = &wish, problem.a.type = a_type, problem.kind = of->kind, problem.groups = of->kind != FG_DENSE;
+  fg_problem problem =
+      of->level == FG_FULL ? problem_of(side, model[0][0], model[0][1], FG_FULL) : problem_of(1, 1, 1, of->level);
+  if (of->level != FG_FULL) problem.plan = &wish;
+  problem.a.type = a_type, problem.kind = of->kind, problem.groups = of->kind != FG_DENSE;
   fg_kernel kernel;
   for (int i = 0; i < COMPILE_REPEATS; i++) {
     empty_cache();
@@ -189,8 +190,12 @@ static json_t *compile_kernel(const fg_gpu *gpu, const struct kernel *of, int si
 }
 
 static json_t *compile_all(const fg_gpu *gpu) {
+  static const int rows_of_a[] = {1, 64, 128, 512, 1024, 4096};
+  static const struct kernel full = {FG_FULL, FG_DENSE, "dense"};
   json_t *rows = json_array();
-  for (int i = 0; i < TIMED; i++)
+  for (size_t i = 0; i < sizeof rows_of_a / sizeof *rows_of_a; i++)
+    json_array_append_new(rows, compile_kernel(gpu, &full, rows_of_a[i], FG_E4M3));
+  for (int i = 0; i < TIMED && timed[i].level != FG_FULL; i++)
     for (fg_type a_type = FG_E4M3; a_type <= (timed[i].kind == FG_DENSE ? FG_E5M2 : FG_E4M3); a_type++)
       for (int side = 16; side <= 64; side *= 2)
         if (timed[i].level == FG_NAIVE ? side == 16 : timed[i].kind == FG_DENSE || side == 64)
