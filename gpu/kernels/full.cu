@@ -21,8 +21,9 @@ enum { SHARES_A = BLOCK_M >= BLOCK_N, A_PART = BLOCK_M / (SHARES_A ? CLUSTER : 1
 /* 128 rows of B have one scale: a tile's lie in at most B_SCALES such, and ALIKE, from a multiple of it on, in the same one. */
 enum { ALIKE = BLOCK_N % 128 == 0 ? 128 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 == 0 ? 32 : 16 };
 enum { B_SCALES = B_1X128 ? 1 : (BLOCK_N + 128 - ALIKE - 1) / 128 + 1 };
-/* Where tiles lie among those 128 in one way only, and so the loop over K is there once: it may be longer. */
-enum { HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 && B_SCALES == 1 && !B_1X128, AT_ONCE = B_SCALES == 1 ? 4 : 1 };
+enum { IS_ALIKE = B_SCALES == 1 && !B_1X128, HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 && IS_ALIKE };
+/* Blocks of K in a turn of the loop: more where the loop is not there for many offsets. */
+enum { AT_ONCE = B_1X128 ? 1 : PARTS == 2 && IS_ALIKE ? 4 : ALIKE >= 64 ? 2 : 1 };
 enum { STRIPE = 2048 / BLOCK_M }; /* tiles of a cluster, whose rows of A are used again and again while they are in the L2 */
 /* Who tells that a stage is full: the copy engine, and each thread that copies scales by itself. */
 enum { COPIERS = SCALES_BY_TMA ? (B_1X128 ? 0 : B_SCALES) : 32 };
@@ -146,23 +147,18 @@ struct consumer {
 
 /* 64 rows of A by the tile's columns over a block of K: multiplied, and not yet promoted. */
 struct step {
-  float dot[BLOCK_N / 2], upper[PARTS], lower[PARTS], b_scale[B_SCALES];
+  float dot[BLOCK_N / 2], upper, lower, b_scale[B_SCALES];
   int stage;
 };
 
-/* Begins the products of part `part` with the block of K in hand, whose scales are read first: what stands between two products delays
- * the second. With the last part the next block comes to hand, and while the tensor core is busy it is seen whether it is there. */
+/* Begins the products of part `part` with the block of K in hand, whose scales are read first, as few as the part wants: what stands before
+ * a product delays it. With the last part the next block comes to hand, and while the tensor core is busy it is seen whether it is there. */
 __device__ inline void start(struct shared &shared, struct consumer &me, struct step &step, int part) {
   step.stage = me.at.stage;
   if (part == 0 && !me.is_full) mbarrier_wait(&shared.full[step.stage], me.at.parity);
-  if (part == 0) {
-    FG_UNROLL(PARTS)
-    for (int i = 0; i < PARTS; i++) {
-      step.upper[i] = shared.a_scale[step.stage][me.row + i * 64];
-      step.lower[i] = shared.a_scale[step.stage][me.row + i * 64 + 8];
-    }
-    for (int i = 0; i < B_SCALES && !B_1X128; i++) step.b_scale[i] = shared.b_scale[step.stage][i];
-  }
+  step.upper = shared.a_scale[step.stage][me.row + part * 64];
+  step.lower = shared.a_scale[step.stage][me.row + part * 64 + 8];
+  for (int i = 0; i < B_SCALES && !B_1X128 && part == 0; i++) step.b_scale[i] = shared.b_scale[step.stage][i];
   multiply(step.dot, me.a + step.stage * (sizeof shared.a[0] / 16) + part * (64 * BLOCK_K / 16),
            me.b + step.stage * (sizeof shared.b[0] / 16));
   if (part < PARTS - 1) return;
@@ -177,24 +173,23 @@ __device__ inline void give_back(struct shared &shared, const struct consumer &m
 }
 
 /* sum += scale * dot, where a scale belongs to each row of B. */
-__device__ inline void promote_rows(float (&sum)[BLOCK_N / 2], const struct step &step, int part, const float *b_scale,
-                                    int lane) {
+__device__ inline void promote_rows(float (&sum)[BLOCK_N / 2], const struct step &step, const float *b_scale, int lane) {
   FG_UNROLL(BLOCK_N / 8)
   for (int i = 0; i < BLOCK_N / 2; i += 4) {
     float2 scale = *(const float2 *)&b_scale[i * 2 + lane % 4 * 2];
-    sum[i] = __fmaf_rn(__fmul_rn(step.upper[part], scale.x), step.dot[i], sum[i]);
-    sum[i + 1] = __fmaf_rn(__fmul_rn(step.upper[part], scale.y), step.dot[i + 1], sum[i + 1]);
-    sum[i + 2] = __fmaf_rn(__fmul_rn(step.lower[part], scale.x), step.dot[i + 2], sum[i + 2]);
-    sum[i + 3] = __fmaf_rn(__fmul_rn(step.lower[part], scale.y), step.dot[i + 3], sum[i + 3]);
+    sum[i] = __fmaf_rn(__fmul_rn(step.upper, scale.x), step.dot[i], sum[i]);
+    sum[i + 1] = __fmaf_rn(__fmul_rn(step.upper, scale.y), step.dot[i + 1], sum[i + 1]);
+    sum[i + 2] = __fmaf_rn(__fmul_rn(step.lower, scale.x), step.dot[i + 2], sum[i + 2]);
+    sum[i + 3] = __fmaf_rn(__fmul_rn(step.lower, scale.y), step.dot[i + 3], sum[i + 3]);
   }
 }
 
 /* The same, where it belongs to 128, of which the first of the tile's columns is number `offset`: a constant. */
-__device__ inline void promote_blocks(float (&sum)[BLOCK_N / 2], const struct step &step, int part, int offset) {
+__device__ inline void promote_blocks(float (&sum)[BLOCK_N / 2], const struct step &step, int offset) {
   float upper[B_SCALES], lower[B_SCALES];
   FG_UNROLL(B_SCALES)
   for (int i = 0; i < B_SCALES; i++)
-    upper[i] = __fmul_rn(step.upper[part], step.b_scale[i]), lower[i] = __fmul_rn(step.lower[part], step.b_scale[i]);
+    upper[i] = __fmul_rn(step.upper, step.b_scale[i]), lower[i] = __fmul_rn(step.lower, step.b_scale[i]);
   FG_UNROLL(BLOCK_N / 2)
   for (int i = 0; i < BLOCK_N / 2; i++) {
     int which = (offset + i / 4 * 8) / 128;
@@ -204,24 +199,24 @@ __device__ inline void promote_blocks(float (&sum)[BLOCK_N / 2], const struct st
 
 /* Waits until at most `pending` products are under way, and promotes. `is_last`: of those that read the stage. */
 __device__ inline void end(struct shared &shared, const struct consumer &me, struct step &step, float (&sum)[BLOCK_N / 2],
-                           int part, int offset, int pending, bool is_last) {
+                           int offset, int pending, bool is_last) {
   wgmma_wait(pending);
   wgmma_hold(step.dot);
   if (is_last && !B_1X128) give_back(shared, me, step.stage);
   if (B_1X128)
-    promote_rows(sum, step, part, shared.b_scale[step.stage], me.lane);
+    promote_rows(sum, step, shared.b_scale[step.stage], me.lane);
   else
-    promote_blocks(sum, step, part, offset);
+    promote_blocks(sum, step, offset);
   if (is_last && B_1X128) give_back(shared, me, step.stage);
 }
 
 /* The block of K of which part 0 is under way. */
 __device__ inline void end_parts(struct shared &shared, struct consumer &me, struct step &step, float (&sum)[PARTS][BLOCK_N / 2],
                                  int offset) {
-  end(shared, me, step, sum[0], 0, offset, 0, PARTS == 1);
+  end(shared, me, step, sum[0], offset, 0, PARTS == 1);
   if (PARTS == 1) return;
   start(shared, me, step, 1);
-  end(shared, me, step, sum[PARTS - 1], PARTS - 1, offset, 0, true);
+  end(shared, me, step, sum[PARTS - 1], offset, 0, true);
 }
 
 /* The `blocks` of K of which the first is under way. `offset` is that of the tile's first column among 128 that share scales: a constant,
@@ -235,16 +230,16 @@ __device__ inline void add_blocks(struct shared &shared, struct consumer &me, st
     FG_UNROLL(1)
     for (; block + 1 < blocks; block += 2) { /* one product is under way from turn to turn: the compiler follows no more */
       start(shared, me, second, 0);
-      end(shared, me, first, sum[0], 0, offset, 1, true);
+      end(shared, me, first, sum[0], offset, 1, true);
       start(shared, me, first, 0);
-      end(shared, me, second, sum[0], 0, offset, 1, true);
+      end(shared, me, second, sum[0], offset, 1, true);
     }
     if (block < blocks) {
       start(shared, me, second, 0);
-      end(shared, me, first, sum[0], 0, offset, 1, true);
-      end(shared, me, second, sum[0], 0, offset, 0, true);
+      end(shared, me, first, sum[0], offset, 1, true);
+      end(shared, me, second, sum[0], offset, 0, true);
     } else {
-      end(shared, me, first, sum[0], 0, offset, 0, true);
+      end(shared, me, first, sum[0], offset, 0, true);
     }
     return;
   }
@@ -289,17 +284,19 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
   keep(me.lane), keep(me.row);
   FG_UNROLL(1)
   while (walk.left > 0) {
-    struct step first;
-    start(shared, me, first, 0);
     struct tile tile = take_tile(&walk);
-    if (D_TYPE && tiles > 0) hand_over(shared, warpgroup, turned, sum, tiles - 1 & 1, me.lane);
-    tiles++;
-    FG_UNROLL(PARTS * BLOCK_N / 2)
-    for (int i = 0; i < PARTS * BLOCK_N / 2; i++) sum[i / (BLOCK_N / 2)][i % (BLOCK_N / 2)] = 0;
     int offset = __shfl_sync(0xFFFFFFFF, tile.col % 128, 0); /* so that the compiler knows that threads have the same */
     FG_UNROLL(128 / ALIKE)
     for (int i = 0; i < 128; i += ALIKE)
-      if (B_SCALES == 1 ? i == 0 : offset == i) add_blocks(shared, me, first, sum, blocks, i);
+      if (B_SCALES == 1 ? i == 0 : offset == i) {
+        struct step first; /* and all that it is in flight through: a jump would wait for it */
+        start(shared, me, first, 0);
+        if (D_TYPE && tiles > 0) hand_over(shared, warpgroup, turned, sum, tiles - 1 & 1, me.lane);
+        FG_UNROLL(PARTS * BLOCK_N / 2)
+        for (int e = 0; e < PARTS * BLOCK_N / 2; e++) sum[e / (BLOCK_N / 2)][e % (BLOCK_N / 2)] = 0;
+        add_blocks(shared, me, first, sum, blocks, i);
+      }
+    tiles++;
     if (!D_TYPE) finish_parts(args, turned, sum, tile.row + own_rows + warp * 16, tile.col, me.lane);
   }
   if (D_TYPE && tiles > 0) hand_over(shared, warpgroup, turned, sum, tiles - 1 & 1, me.lane);
