@@ -57,7 +57,7 @@ static double model_us(const fg_gpu *gpu, const fg_problem *problem, const fg_pl
 
 /* --- The model against the record */
 
-enum { MOST_MEASURED = 2000 };
+enum { MOST_MEASURED = 4000 };
 struct measured {
   int64_t m;
   struct shape shape;
@@ -105,33 +105,42 @@ static double measured_us(int64_t m, struct shape shape, const fg_plan *plan) {
   for (int i = 0; i < record_count; i++) {
     const fg_plan *of = &record[i].plan;
     if (is_problem(&record[i], m, shape) && of->order == plan->order && of->block_m == plan->block_m &&
-        of->block_n == plan->block_n && of->cluster == plan->cluster)
+        of->block_n == plan->block_n && of->cluster == plan->cluster && of->stages == plan->stages)
       return record[i].us;
   }
   return (double)NAN;
 }
 
-/* Of what comes near the best of a shape, for which alone the model is there; and of all others, more coarsely. */
+static double root_mean(double squares, int count) { return sqrt(squares / count); }
+
+/* Of what comes near the best of a shape, for which alone the model is there; more coarsely, of what takes less than twice that; and what
+ * takes longer is no temptation. */
 Test(choose, model_is_near_what_was_measured, .init = read_record) {
-  double squares = 0, far_squares = 0;
+  double squares = 0, far_squares = 0, worst = 0, far_worst = 0, least_slow = INFINITY;
   int near = 0, far = 0;
   for (int i = 0; i < record_count; i++) {
     fg_problem problem = problem_of(record[i].m, record[i].shape);
     double us = model_us(&h100, &problem, &record[i].plan), error = fabs(log(us / record[i].us));
-    if (record[i].us < 1.3 * best_measured(record[i].m, record[i].shape)) {
-      cr_expect(error <= 0.185, "m %lld n %lld k %lld, order %d, %d x %d, cluster %d: %g us, measured %g", (long long)record[i].m,
+    double best = best_measured(record[i].m, record[i].shape);
+    if (record[i].us < 1.3 * best) {
+      cr_expect(error <= 0.16, "m %lld n %lld k %lld, order %d, %d x %d, cluster %d: %g us, measured %g", (long long)record[i].m,
                 (long long)record[i].shape.n, (long long)record[i].shape.k, record[i].plan.order, record[i].plan.block_m,
                 record[i].plan.block_n, record[i].plan.cluster, us, record[i].us);
-      squares += error * error, near++;
+      squares += error * error, worst = fmax(worst, error), near++;
+    } else if (record[i].us < 2 * best) {
+      cr_expect(error <= 0.39);
+      far_squares += error * error, far_worst = fmax(far_worst, error), far++;
     } else {
-      cr_expect(error <= 0.37);
-      far_squares += error * error, far++;
+      cr_expect(us >= 1.4 * best, "%g", us / best);
+      least_slow = fmin(least_slow, us / best);
     }
   }
-  cr_log_info("near the best: %d, root of the mean square of log %.4f; others: %d, %.4f", near, sqrt(squares / near), far,
-              sqrt(far_squares / far));
-  cr_expect(near > 1000 && sqrt(squares / near) <= 0.045, "%d, %g", near, sqrt(squares / near));
-  cr_expect(far > 400 && sqrt(far_squares / far) <= 0.105, "%d, %g", far, sqrt(far_squares / far));
+  cr_log_info(
+      "near the best: %d, root of the mean square of log %.4f, worst %.3f; below twice that: %d, %.4f, %.3f; others: from %.2f "
+      "of the best on",
+      near, root_mean(squares, near), worst, far, root_mean(far_squares, far), far_worst, least_slow);
+  cr_expect(near > 1000 && root_mean(squares, near) <= 0.0435, "%d, %g", near, root_mean(squares, near));
+  cr_expect(far > 200 && root_mean(far_squares, far) <= 0.105, "%d, %g", far, root_mean(far_squares, far));
 }
 
 /* Of every shape that was measured, by the model and by the library's table. */
@@ -149,7 +158,7 @@ Test(choose, what_is_chosen_was_measured_nearly_best, .init = read_record) {
     cr_log_info("m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %.3f of the best; tuned: %.3f", (long long)m,
                 (long long)shape.n, (long long)shape.k, plan.order, plan.block_m, plan.block_n, plan.cluster, regret,
                 regret_tuned);
-    cr_expect(regret <= 1.11, "m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %g of the best", (long long)m,
+    cr_expect(regret <= 1.12, "m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %g of the best", (long long)m,
               (long long)shape.n, (long long)shape.k, plan.order, plan.block_m, plan.block_n, plan.cluster, regret);
     cr_expect(regret_tuned <= 1.01, "m %lld n %lld k %lld: %g of the best by the table", (long long)m, (long long)shape.n,
               (long long)shape.k, regret_tuned);
@@ -157,7 +166,7 @@ Test(choose, what_is_chosen_was_measured_nearly_best, .init = read_record) {
     logs += log(regret), count++;
   }
   cr_log_info("%d shapes: %.4f in the mean, %.3f at worst; tuned: %.3f at worst", count, exp(logs / count), worst, worst_tuned);
-  cr_expect(count == 64 && exp(logs / count) <= 1.028, "%d, %g in the mean", count, exp(logs / count));
+  cr_expect(count == 64 && exp(logs / count) <= 1.025, "%d, %g in the mean", count, exp(logs / count));
 }
 
 /* --- Plans */
@@ -217,7 +226,7 @@ Test(choose, m_counts_by_its_class_alone) {
 Test(choose, a_row_more_costs_little) {
   double worst = 0;
   for (int s = 0; s < 12; s++) {
-    double before = 0, most = shapes[s].n * shapes[s].k < 100000000 ? 1.25 : 1.315;
+    double before = 0, most = shapes[s].n * shapes[s].k < 100000000 ? 1.25 : 1.265;
     for (int64_t m = 1; m <= 512; m++) {
       fg_problem problem = problem_of(m, shapes[s]);
       fg_plan plan = plan_of_model(m, shapes[s]);
@@ -256,8 +265,8 @@ static int count_kernels(bool tables_too) {
 Test(choose, few_kernels_are_wanted) {
   int count = count_kernels(false), with_tables = count_kernels(true);
   cr_log_info("%d kernels for %d shapes, m 1 to 8192; with the library's tables %d", count, MEASURED_SHAPES, with_tables);
-  cr_expect_leq(count, 12);
-  cr_expect_leq(with_tables, 39);
+  cr_expect_leq(count, 14);
+  cr_expect_leq(with_tables, 41);
 }
 
 Test(choose, split_is_as_demanded) {
