@@ -294,8 +294,9 @@ class Clock:
         seen.sort(key=lambda kernel: kernel[1])
         kernels = []
         for name, begin, end in seen:
-            if name == seen[0][0] and end - begin > (seen[0][2] - seen[0][1]) / 2:  # a flush: what follows is of the next call
-                kernels.append([])
+            if name == seen[0][0] and end - begin > (seen[0][2] - seen[0][1]) / 2:  # a flush, in one kernel or several
+                if not kernels or kernels[-1]:
+                    kernels.append([])  # what follows is of the next call
             else:
                 kernels[-1].append((name, begin, end))
         if len(kernels) != (1 + repeats) * len(calls) or not all(kernels):
