@@ -535,18 +535,32 @@ static void print_table(const json_t *file, const char *path) {
     print_quantise(file);
 }
 
+/* What is about levels one by one: it leaves out what bench/deep_gemm.py measured, which has a table and pictures of its own. */
+static bool is_about_levels(const char *what) {
+  static const char *const others[] = {"tables", "share", "roofline", "ratio", "sweep"};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    if (strcmp(what, others[i]) == 0) return false;
+  return true;
+}
+
 int main(int argc, char **argv) {
   enum { MOST_FILES = 64 };
   json_t *files[MOST_FILES];
-  int count = argc - 2;
-  if (count < 1 || count > MOST_FILES)
+  char *paths[MOST_FILES];
+  int count = 0;
+  if (argc < 3 || argc - 2 > MOST_FILES)
     return fprintf(stderr,
                    "usage: report ladder|plot|tables|share|roofline|ratio|sweep|shapes|overlap|small_m|LEVEL RESULT.json...\n"),
            2;
-  for (int f = 0; f < count; f++) {
+  for (int f = 2; f < argc; f++) {
     json_error_t error;
-    files[f] = json_load_file(argv[f + 2], 0, &error);
-    if (!files[f]) return fprintf(stderr, "report: %s: %s\n", argv[f + 2], error.text), 1;
+    files[count] = json_load_file(argv[f], 0, &error);
+    if (!files[count]) return fprintf(stderr, "report: %s: %s\n", argv[f], error.text), 1;
+    paths[count] = argv[f];
+    if (is_about_levels(argv[1]) && json_object_get(files[count], "deep_gemm"))
+      json_decref(files[count]);
+    else
+      count++;
   }
   if (strcmp(argv[1], "ladder") == 0)
     print_ladder(files, count);
@@ -558,8 +572,8 @@ int main(int argc, char **argv) {
     print_rung(files, count, rung_of(argv[1]));
   else if (strcmp(argv[1], "overlap") == 0)
     print_rung(files, count, rung_of("full"));
-  else if (!print_full_lesson(files, argv + 2, count, argv[1]) && !print_full_plot(files[0], argv[1]))
-    for (int f = 0; f < count; f++) print_table(files[f], argv[f + 2]);
+  else if (!print_full_lesson(files, paths, count, argv[1]) && !print_full_plot(files[0], argv[1]))
+    for (int f = 0; f < count; f++) print_table(files[f], paths[f]);
   for (int f = 0; f < count; f++) json_decref(files[f]);
   return fflush(stdout) == 0 ? 0 : 1;
 }

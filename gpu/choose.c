@@ -86,7 +86,7 @@ static struct work full_work(const struct machine *machine, const fg_problem *fu
   int64_t cols = round_up(divide_up(full->n, plan->block_n), fg_plan_shares_a(plan));
   int64_t tiles = rows * cols, at_once = machine->clusters[plan->cluster] * (int64_t)plan->cluster;
   double n = plan->block_n / 128.0, mn = area(plan), idle = tiles < at_once ? 1 - (double)tiles / (double)at_once : 0;
-  bool is_uneven = plan->block_n > ROWS && plan->block_n % 32 != 0; /* D leaves by boxes of 16 columns */
+  bool is_uneven = plan->block_n > 64 && plan->block_n % 32 != 0; /* a kernel with code for eight offsets, and small boxes of D */
   struct work work = {.tiles = (double)divide_up(tiles, at_once),
                       .blocks = (double)divide_up(full->k, BLOCK_K),
                       .rest = 0.0917 * mn + (is_uneven ? 0.484 : 0)};
@@ -176,7 +176,7 @@ static void take(const struct candidate *candidate, fg_plan *plan) {
 }
 
 /* A tile of 8 or 32 rows of A is for so many rows: more are multiplied 64 at a time, at least. And so few rows are for such tiles: with A's
- * on the tensor core's side they were never measured. */
+ * on the tensor core's side they take longer. */
 static bool is_for_rows(const struct candidate *candidate, const fg_plan *wish, int64_t m) {
   if (wish->block_m) return true;
   if (candidate->order == FG_A_BY_B) return m > ROWS / 2 || wish->order;

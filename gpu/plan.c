@@ -281,8 +281,9 @@ static int own_cluster(const fg_plan *plan, const fg_problem *full, int most) {
   return plan->level == FG_CLUSTER && full->m > plan->block_m && most > 1 && plan->blocks % 2 == 0 ? 2 : 1;
 }
 
-/* As many as there is room for; but more than 96 KiB on their way make each other wait, where all come from memory: 14.7 MB took an H100 10.9 us
- * with 48 KiB a multiprocessor and 11.9 us with 192. */
+/* As many as there is room for; but where B comes from memory, what is on its way makes each other wait: 14.7 MB took an H100 10.9 us with
+ * 48 KiB of B a multiprocessor and 11.9 us with 192. With as much of A, which comes from the L2, that is 96; and wide tiles have four, so
+ * that three are on their way while one is worked at. */
 static int own_stages(const struct limits *limits, const fg_plan *plan) {
   enum { LEAST = 4, MOST_BYTES = 96 * 1024, BLOCK_K = 128 };
   int stages = MOST_BYTES / ((plan->block_m + plan->block_n) * BLOCK_K);
@@ -293,8 +294,8 @@ static int own_stages(const struct limits *limits, const fg_plan *plan) {
 static void complete_full(const fg_gpu *gpu, const struct fg_tuned *own, const fg_problem *full, fg_plan *plan) {
   fg_choose(gpu, full, own, plan);
   const struct limits *limits = limits_of(FG_FULL, (int)plan->order);
-  if (plan->stages || !limits || plan->block_m < 1 || plan->block_n < 1 || plan->cluster < 1 || plan->cluster > MOST_OF_A_CLUSTER)
-    return;
+  if (plan->stages || !limits || plan->cluster < 1 || plan->cluster > MOST_OF_A_CLUSTER) return;
+  if (!is_tile(plan->block_m, limits->step_m, limits->most_m) || !is_tile(plan->block_n, limits->step_n, limits->most_n)) return;
   for (plan->stages = own_stages(limits, plan); plan->stages > 2 && shared_bytes_of(plan, full) > gpu->shared_bytes;)
     plan->stages--;
 }

@@ -68,14 +68,15 @@ __device__ inline void finish_parts(const struct fg_args &args, struct turned *t
   for (int part = 0; part < PARTS; part++) finish_rows(args, turned->box[part], sum[part], row + part * 64, col, lane);
 }
 
-/* The same where it is not: first turned round, by the warp, and then stored, by a thread of any other. It waits until what it asked
- * for was read before it asks for more, so that the loads for the next tile come between: 2 KiB at a time. */
+/* The same where it is not: first turned round, by the warp. */
 __device__ inline void turn_parts(struct turned *turned, const float (&sum)[PARTS][BLOCK_N / 2], int lane) {
   FG_UNROLL(PARTS)
   for (int part = 0; part < PARTS; part++) turn_halves(turned->box + part * PART_BOXES, sum[part], lane);
   fence_proxy_async();
 }
 
+/* And then stored, by a thread of any other. It waits until what it asked for was read before it asks for more, so that the loads for the
+ * next tile come between: 2 KiB at a time, 16 rows of 64 columns. */
 __device__ inline void store_parts(const struct fg_args &args, struct turned *turned, int row, int col) {
   for (int i = 0; i < BOXES; i++) {
     int at_row = row + i / PART_BOXES * 64, at_col = col + i % PART_BOXES * BOX_COLS;

@@ -22,7 +22,7 @@ enum { SHARES_A = BLOCK_M >= BLOCK_N, A_PART = BLOCK_M / (SHARES_A ? CLUSTER : 1
 enum { ALIKE = BLOCK_N % 128 == 0 ? 128 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 == 0 ? 32 : 16 };
 enum { B_SCALES = B_1X128 ? 1 : (BLOCK_N + 128 - ALIKE - 1) / 128 + 1 };
 enum { IS_ALIKE = B_SCALES == 1 && !B_1X128, HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 && IS_ALIKE };
-/* Blocks of K in a turn of the loop: more where the loop is not there for many offsets. */
+/* Blocks of K in a turn of the loop over K, of which there is one for each offset: few where there are many. Scales of rows ask for more code. */
 enum { AT_ONCE = B_1X128 ? 1 : PARTS == 2 && IS_ALIKE ? 4 : ALIKE >= 64 ? 2 : 1 };
 enum { STRIPE = 2048 / BLOCK_M }; /* tiles of a cluster, whose rows of A are used again and again while they are in the L2 */
 /* Who tells that a stage is full: the copy engine, and each thread that copies scales by itself. */
@@ -101,9 +101,8 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
       if (SCALES_BY_TMA && B_1X128) tma_load(shared.b_scale[at.stage], &args.b_scale_map, full, tile.col, block, 0);
     }
   }
-  for (int i = 0; i < STAGES && CLUSTER > 1;
-       i++, advance(&at)) /* nobody leaves while others have still to give stages back to it */
-    mbarrier_wait_cluster(&shared.empty[at.stage], at.parity ^ 1);
+  /* Nobody leaves while others have still to give stages back to it. */
+  for (int i = 0; i < STAGES && CLUSTER > 1; i++, advance(&at)) mbarrier_wait_cluster(&shared.empty[at.stage], at.parity ^ 1);
 }
 
 /* By a warp: scales that the copy engine does not bring. Those of 128 rows of B are one number, at 128 rows' distance. */

@@ -157,7 +157,7 @@ __device__ static void add_range(const struct fg_args &args, struct shared &shar
 __device__ static void consume(const struct fg_args &args, struct shared &shared, const struct range &range, int rank,
                                int warpgroup) {
   int thread = threadIdx.x % WARPGROUP, barrier = INITIALISED + 1 + warpgroup;
-  bool aligned_fours = D_TYPE || has_aligned_fours(args);
+  bool aligned_fours = has_aligned_fours(args);
   float(*sums)[ROWS] = shared.sums[warpgroup], (*received)[ROWS] = shared.received[warpgroup];
   struct mbarrier *landed = &shared.landed[warpgroup], *taken = &shared.taken[warpgroup];
   struct place at = {0, 0};
