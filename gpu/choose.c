@@ -223,7 +223,7 @@ static void complete(const struct machine *machine, const fg_problem *of_class, 
   if (!plan->split_k) plan->split_k = split ? split : is_swapped ? plan->cluster : 1;
 }
 
-void fg_choose(const fg_gpu *gpu, const fg_problem *full, const struct fg_tuned *own, fg_plan *plan) {
+static void choose(const fg_gpu *gpu, const fg_problem *full, const struct fg_tuned *own, fg_plan *plan) {
   fg_problem of_class = *full;
   of_class.m = fg_class_of_m(full->m);
   struct machine machine = machine_for(gpu, full);
@@ -242,6 +242,45 @@ void fg_choose(const fg_gpu *gpu, const fg_problem *full, const struct fg_tuned 
     return;
   }
   if (!choose_usual(&machine, &of_class, plan)) complete(&machine, &of_class, plan);
+}
+
+/* All that a choice depends on; without a gap, so that memcmp() will do. */
+struct asked {
+  fg_gpu gpu;                /* its name and multiprocessors */
+  uint64_t own;              /* the table; 0: none */
+  int64_t m, n, k, no_split; /* m: the largest of its class */
+  int scaling, d_is_fp32, sm_limit, split_k;
+  fg_plan wish;
+};
+_Static_assert(sizeof(struct asked) == sizeof(fg_gpu) + 5 * sizeof(int64_t) + 4 * sizeof(int) + sizeof(fg_plan), "no gap");
+
+static struct asked asked_of(const fg_gpu *gpu, const fg_problem *full, const struct fg_tuned *own, const fg_plan *wish) {
+  struct asked asked = {0};
+  memcpy(asked.gpu.name, gpu->name, strnlen(gpu->name, sizeof gpu->name));
+  asked.gpu.sms = gpu->sms;
+  asked.own = own ? own->id : 0;
+  asked.m = fg_class_of_m(full->m), asked.n = full->n, asked.k = full->k;
+  asked.scaling = (int)full->b.scaling, asked.d_is_fp32 = full->d.type == FG_FP32;
+  asked.sm_limit = full->sm_limit, asked.split_k = full->split_k, asked.no_split = (full->flags & FG_NO_SPLIT_K) != 0;
+  asked.wish = *wish;
+  return asked;
+}
+
+/* A model's products come again, call after call: each thread remembers what it chose for the last of them. */
+void fg_choose(const fg_gpu *gpu, const fg_problem *full, const struct fg_tuned *own, fg_plan *plan) {
+  enum { REMEMBERED = 32 };
+  static _Thread_local struct {
+    struct asked asked;
+    fg_plan plan;
+  } last[REMEMBERED];
+  struct asked asked = asked_of(gpu, full, own, plan);
+  uint64_t hash = ((uint64_t)asked.m * 31 + (uint64_t)asked.n) * 31 + (uint64_t)asked.k;
+  size_t at = (hash * 0x9E3779B97F4A7C15u) >> 59; /* one of 32 */
+  bool is_known = last[at].plan.order && memcmp(&last[at].asked, &asked, sizeof asked) == 0;
+  if (is_known) *plan = last[at].plan;
+  if (is_known) return;
+  choose(gpu, full, own, plan);
+  if (!own || own->id) last[at].asked = asked, last[at].plan = *plan;
 }
 
 /* --- All that may be tried */

@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,7 +227,8 @@ static int count_lines(const char *text, size_t bytes) {
 
 static fg_status parse_file(const char *path, const char *text, size_t bytes, struct fg_tuned **table) {
   char why[FG_TUNED_WHY_BYTES];
-  struct fg_tuned made = {.capacity = count_lines(text, bytes)};
+  static atomic_uint_fast64_t loaded;
+  struct fg_tuned made = {.id = atomic_fetch_add(&loaded, 1) + 1, .capacity = count_lines(text, bytes)};
   struct fg_tuned *whole = calloc(1, sizeof *whole + (size_t)made.capacity * sizeof *made.plans);
   if (!whole) return fg_fail(FG_OUT_OF_MEMORY, "no memory for %d tuned plans", made.capacity);
   *whole = made;

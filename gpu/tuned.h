@@ -12,6 +12,7 @@ enum { FG_MOST_TUNED = 1 << 16, FG_TUNED_WHY_BYTES = 200 };
 
 /* Sorted, and no two for the same. */
 struct fg_tuned {
+  uint64_t id; /* of those that were loaded, no two the same, and none 0 */
   int count, capacity;
   fg_tuned_plan *plans; /* [capacity] */
 };

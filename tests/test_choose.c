@@ -6,10 +6,12 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const fg_gpu h100 = {"NVIDIA H100 80GB HBM3", "sm_90a", 132, 232448};
 
@@ -203,6 +205,61 @@ Test(choose, plans_are_pure_and_fit) {
 }
 
 /* Bits are of a split, a split is of a plan: neither may change within a class. */
+enum { SIZES = 15, KINDS = 128 * 3, QUESTIONS = SIZES * KINDS };
+
+/* Questions of SIZES sizes, and of each of KINDS kinds, bits and then a GPU. */
+static fg_plan answer(int at, const struct fg_tuned *own) {
+  static const fg_gpu gpus[] = {{"NVIDIA H100 80GB HBM3", "sm_90a", 132, 232448},
+                                {"NVIDIA H200", "sm_90a", 132, 232448},
+                                {"NVIDIA H200", "sm_90a", 66, 232448}};
+  int size = at % SIZES, kind = at / SIZES;
+  fg_problem problem = problem_of(1 + size % 5 * 60, shapes[size / 5]);
+  problem.b.scaling = kind & 1 ? FG_1X128 : FG_128X128, problem.d.type = kind & 2 ? FG_FP32 : FG_BF16;
+  problem.flags = kind & 4 ? FG_NO_SPLIT_K : 0, problem.sm_limit = kind & 8 ? 60 : 0, problem.split_k = kind & 16 ? 3 : 0;
+  fg_plan plan = {.level = FG_FULL, .block_n = kind & 32 ? 64 : 0, .order = kind & 64 ? FG_A_BY_B : 0};
+  fg_choose(&gpus[kind / 128], &problem, own, &plan);
+  return plan;
+}
+
+static fg_plan first_answers[QUESTIONS];
+static int asked_first;
+
+static void *ask_first(void *own) {
+  first_answers[asked_first] = answer(asked_first, own);
+  return NULL;
+}
+
+/* Each question is asked by a thread of its own, which remembers nothing; then by one after each that differs from it in one bit, in the
+ * GPU or in the table. */
+Test(choose, what_was_chosen_before_does_not_show) {
+  char path[] = "/var/tmp/finegemm-choose-XXXXXX";
+  static const char text[] = "finegemm plans 1\ngpu sm_90a 132 H100\n8 2112 7168 128x128 2 8 64 9 3 15\n";
+  int file = mkstemp(path);
+  cr_assert(file >= 0 && write(file, text, sizeof text - 1) == (ssize_t)sizeof text - 1 && close(file) == 0);
+  struct fg_tuned *own;
+  cr_assert_eq(fg_tuned_load(path, &own), FG_OK, "%s", fg_message());
+  int differ = 0;
+  for (asked_first = 0; asked_first < QUESTIONS; asked_first++) {
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, ask_first, NULL), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+  }
+  for (int at = 0; at < QUESTIONS; at++) {
+    for (int other = 0; other < 9; other++) {
+      int before = other < 7 ? at % SIZES + SIZES * (at / SIZES ^ 1 << other) : (at + (other - 6) * 128 * SIZES) % QUESTIONS;
+      fg_plan first = answer(before, NULL), plan = answer(at, NULL);
+      cr_assert(is_same(&first, &first_answers[before]) && is_same(&plan, &first_answers[at]), "question %d after %d", at,
+                before);
+    }
+    fg_plan tuned = answer(at, own), plan = answer(at, NULL);
+    cr_assert(is_same(&plan, &first_answers[at]), "question %d after another table's", at);
+    differ += !is_same(&tuned, &plan);
+  }
+  cr_expect_gt(differ, 0);
+  fg_tuned_free(own);
+  cr_expect_eq(unlink(path), 0);
+}
+
 /* What is on its way from memory is bounded, if not by fewer stages than four. */
 Test(choose, few_rows_have_short_rings) {
   int bounded = 0;
