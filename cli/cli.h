@@ -133,11 +133,13 @@ fg_status level_serves(fg_context *context, const fg_problem *problem); /* such 
 /* The context for --level and --device (NULL: 0): `host` or one of CUDA, which lives until the process ends. FG_BEST, which is of the
  * CPU unless a device is named, becomes the level that it stands for. */
 fg_context *context_for(fg_level *level, const char *device, fg_context *host);
-/* The level of a problem of such a context: where it is FG_BEST, the one that will multiply it. */
+/* The plan of a problem of such a context, whose operands lie in its memory as send_operands() lays them. */
+void plan_there(fg_context *context, const fg_problem *problem, fg_plan *plan);
+/* The level of such a problem: where it is FG_BEST, the one that will multiply it. */
 fg_level planned_level(fg_context *context, const fg_problem *problem);
 
-/* The same problem with packed operands, and groups' values of 32 bits by default, in the context's memory; in a context of the CPU the
- * problem itself. D is to be waited for, fetched and freed with the rest; unless FG_OK, nothing is. */
+/* The same problem with packed operands, but rows of a and b in whole 16 bytes for level full, and groups' values of 32 bits by default, in
+ * the context's memory; in a context of the CPU the problem itself. D is to be waited for, fetched and freed with the rest; unless FG_OK, nothing is. */
 fg_status send_operands(fg_context *context, const fg_problem *problem, fg_problem *there);
 fg_status wait_for_result(fg_context *context, const fg_problem *there);
 fg_status fetch_result(fg_context *context, const fg_problem *there, const fg_problem *problem);

@@ -245,7 +245,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
   if (!strstr(gpu.name, "emulator"))
     fail(REFUSED, "the driver that FG_CUDA_DRIVER names has %s, and is not the emulator", gpu.name);
   lay_out_scales(problem);
-  require(fg_context_plan(of.context, problem, &plan), "");
+  plan_there(of.context, problem, &plan);
   problem->level = plan.level;
   of.twin = host_level(plan.level);
   if (plan.blocks == 0) fail(BAD_USAGE, "nothing is launched for a problem without elements of D");

@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <limits.h>
+#include <string.h>
 
 fg_device memory_of(fg_level level) { return level == FG_BEST ? FG_CPU : level_info(level)->memory; }
 
@@ -56,13 +57,24 @@ fg_context *context_for(fg_level *level, const char *device, fg_context *host) {
   return context;
 }
 
-fg_level planned_level(fg_context *context, const fg_problem *problem) {
+/* Bytes from one row of a's or b's to the next, in the context's memory: the copy engine wants whole 16. */
+static int64_t sent_ld(const fg_problem *problem) {
+  bool may_be_full = problem->level == FG_FULL || problem->level == FG_BEST;
+  return may_be_full && problem->kind == FG_DENSE ? (problem->k + 15) / 16 * 16 : problem->k;
+}
+
+void plan_there(fg_context *context, const fg_problem *problem, fg_plan *plan) {
   fg_problem there = *problem; /* memory of its own is aligned */
-  fg_plan plan;
-  if (problem->level != FG_BEST) return problem->level;
   there.a.data = there.b.data = there.c.data = there.bias.data = there.d.data = NULL;
   there.a.scale = there.b.scale = NULL;
-  require(fg_context_plan(context, &there, &plan), "");
+  if (sent_ld(problem) != problem->k) there.a.ld = there.b.ld = sent_ld(problem);
+  require(fg_context_plan(context, &there, plan), "");
+}
+
+fg_level planned_level(fg_context *context, const fg_problem *problem) {
+  fg_plan plan;
+  if (problem->level != FG_BEST) return problem->level;
+  plan_there(context, problem, &plan);
   return plan.level;
 }
 
@@ -100,6 +112,21 @@ static fg_status send_operand(fg_context *context, const fg_operand *from, int64
   return status;
 }
 
+/* Rows of k bytes, with gaps between them if ld is more. */
+static fg_status send_factor(fg_context *context, const fg_operand *from, int64_t rows, int64_t k, int64_t ld, int64_t scales,
+                             fg_operand *to) {
+  if (ld == k) return send_operand(context, from, rows * k, scales, to);
+  fg_operand with_gaps = *from;
+  unsigned char *bytes = claim_matrix(rows, ld, 1, "rows in whole 16 bytes");
+  memset(bytes, 0, (size_t)(rows * ld));
+  for (int64_t row = 0; row < rows; row++) memcpy(bytes + row * ld, (const char *)from->data + row * k, (size_t)k);
+  with_gaps.data = bytes;
+  fg_status status = send_operand(context, &with_gaps, rows * ld, scales, to);
+  to->ld = ld;
+  release(bytes);
+  return status;
+}
+
 fg_status send_operands(fg_context *context, const fg_problem *problem, fg_problem *there) {
   fg_operand from_a = problem->a;
   *there = *problem;
@@ -116,8 +143,10 @@ fg_status send_operands(fg_context *context, const fg_problem *problem, fg_probl
   int64_t m = problem->m, n = problem->n, k = problem->k;
   int64_t a = matrices_of_a(problem), b = matrices_of_b(problem), d = matrices_of_d(problem);
   int64_t groups = problem->kind == FG_DENSE ? 1 : problem->groups, values = problem->kind == FG_GROUPED_ROWS ? m : groups;
-  fg_status status = send_operand(context, &from_a, a * m * k, a * scales_of(problem, &from_a, m), &there->a);
-  if (status == FG_OK) status = send_operand(context, &problem->b, b * n * k, b * scales_of(problem, &problem->b, n), &there->b);
+  int64_t ld = sent_ld(problem), a_scales = a * scales_of(problem, &from_a, m);
+  fg_status status = send_factor(context, &from_a, a * m, k, ld, a_scales, &there->a);
+  if (status == FG_OK)
+    status = send_factor(context, &problem->b, b * n, k, ld, b * scales_of(problem, &problem->b, n), &there->b);
   if (status == FG_OK) status = send_operand(context, &problem->c, d * m * n, 0, &there->c);
   if (status == FG_OK) status = send_operand(context, &problem->bias, groups * n, 0, &there->bias);
   if (status == FG_OK) status = send(context, problem->group_values, values * (int64_t)sizeof(int32_t), &there->group_values);

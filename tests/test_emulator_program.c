@@ -142,6 +142,21 @@ Test(emulate, does_the_same_twice_with_one_seed) {
   json_decref(second);
 }
 
+/* Rows of a and b that the copy engine could not take as a file has them. */
+Test(emulate, sends_rows_as_full_wants_them) {
+  static const char *const problems[] = {"full --m 70 --n 40 --k 131", "full --m 3 --n 100 --k 1 --out-type bf16",
+                                         "full --m 5 --n 64 --k 200 --scaling-b 1x128", "best --m 3 --n 72 --k 77"};
+  for (size_t p = 0; p < sizeof problems / sizeof *problems; p++) {
+    char arguments[256];
+    snprintf(arguments, sizeof arguments, "emulate %s --json", problems[p]);
+    cr_assert_eq(run(arguments), 0, "%s: %s", arguments, read_file("err"));
+    json_t *json = json_loads(read_file("out"), 0, NULL);
+    cr_expect(json_is_true(json_object_get(json, "right")), "%s", arguments);
+    cr_expect_str_eq(json_string_value(json_object_get(json_object_get(json, "plan"), "level")), "full");
+    json_decref(json);
+  }
+}
+
 Test(emulate, says_it_in_words_too) {
   cr_assert_eq(run("emulate naive --m 8 --n 8 --k 128 --seeds 2"), 0);
   const char *out = read_file("out");
