@@ -1824,7 +1824,7 @@ Test(cli, levels_of_a_gpu_that_runs_nothing, .timeout = 600) {
   for (int level = FG_NAIVE; level <= FG_FULL; level++)
     cr_expect(json_boolean_value(json_object_get(json_array_get(levels, (size_t)level - 1), "here")));
   static const char *const asked[] = {"--level naive", "--level shared", "--device 0", "--level naive --device 0 --c c.npy"};
-  static const char *const given[] = {"naive", "shared", "shared", "naive"};
+  static const char *const given[] = {"naive", "shared", "full", "naive"};
   for (int i = 0; i < 4; i++) {
     char line[256];
     snprintf(line, sizeof line, "finegemm gemm --a x.npy --b w.npy --out d.npy %s --json", asked[i]);
