@@ -191,15 +191,16 @@ static json_t *compile_kernel(const fg_gpu *gpu, const struct kernel *of, int si
 
 static json_t *compile_all(const fg_gpu *gpu) {
   static const int rows_of_a[] = {1, 64, 128, 512, 1024, 4096};
-  static const struct kernel full = {FG_FULL, FG_DENSE, "dense"};
   json_t *rows = json_array();
-  for (size_t i = 0; i < sizeof rows_of_a / sizeof *rows_of_a; i++)
-    json_array_append_new(rows, compile_kernel(gpu, &full, rows_of_a[i], FG_E4M3));
-  for (int i = 0; i < TIMED; i++)
+  for (int i = 0; i < TIMED; i++) {
+    for (size_t r = 0; timed[i].level == FG_FULL && r < sizeof rows_of_a / sizeof *rows_of_a; r++)
+      json_array_append_new(rows, compile_kernel(gpu, &timed[i], rows_of_a[r], FG_E4M3));
+    if (timed[i].level == FG_FULL) continue;
     for (fg_type a_type = FG_E4M3; a_type <= (timed[i].kind == FG_DENSE ? FG_E5M2 : FG_E4M3); a_type++)
       for (int side = 16; side <= 64; side *= 2)
-        if (timed[i].level != FG_FULL && (timed[i].level == FG_NAIVE ? side == 16 : timed[i].kind == FG_DENSE || side == 64))
+        if (timed[i].level == FG_NAIVE ? side == 16 : timed[i].kind == FG_DENSE || side == 64)
           json_array_append_new(rows, compile_kernel(gpu, &timed[i], side, a_type));
+  }
   return rows;
 }
 

@@ -535,45 +535,45 @@ static void print_table(const json_t *file, const char *path) {
     print_quantise(file);
 }
 
-/* What is about levels one by one: it leaves out what bench/deep_gemm.py measured, which has a table and pictures of its own. */
-static bool is_about_levels(const char *what) {
-  static const char *const others[] = {"tables", "share", "roofline", "ratio", "sweep"};
-  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-    if (strcmp(what, others[i]) == 0) return false;
-  return true;
+static void print_tables(json_t *const *files, char *const *paths, int count) {
+  for (int f = 0; f < count; f++) print_table(files[f], paths[f]);
+}
+
+static void print_levels(json_t **files, char *const *paths, int count, const char *what) {
+  if (strcmp(what, "ladder") == 0)
+    print_ladder(files, count);
+  else if (strcmp(what, "plot") == 0)
+    print_plot(files, count);
+  else if (strcmp(what, "naive") == 0 || strcmp(what, "shared") == 0)
+    print_lesson(files, count, what);
+  else if (rung_of(what))
+    print_rung(files, count, rung_of(what));
+  else if (strcmp(what, "overlap") == 0)
+    print_rung(files, count, rung_of("full"));
+  else if (!print_full_lesson(files, paths, count, what))
+    print_tables(files, paths, count);
 }
 
 int main(int argc, char **argv) {
   enum { MOST_FILES = 64 };
-  json_t *files[MOST_FILES];
-  char *paths[MOST_FILES];
-  int count = 0;
-  if (argc < 3 || argc - 2 > MOST_FILES)
+  json_t *files[MOST_FILES],
+      *of_levels[MOST_FILES]; /* bench/deep_gemm.py's have a table and pictures, and are of no level's page */
+  char **paths = argv + 2, *paths_of_levels[MOST_FILES];
+  int count = argc - 2, levels = 0;
+  if (count < 1 || count > MOST_FILES)
     return fprintf(stderr,
                    "usage: report ladder|plot|tables|share|roofline|ratio|sweep|shapes|overlap|small_m|LEVEL RESULT.json...\n"),
            2;
-  for (int f = 2; f < argc; f++) {
+  for (int f = 0; f < count; f++) {
     json_error_t error;
-    files[count] = json_load_file(argv[f], 0, &error);
-    if (!files[count]) return fprintf(stderr, "report: %s: %s\n", argv[f], error.text), 1;
-    paths[count] = argv[f];
-    if (is_about_levels(argv[1]) && json_object_get(files[count], "deep_gemm"))
-      json_decref(files[count]);
-    else
-      count++;
+    files[f] = json_load_file(paths[f], 0, &error);
+    if (!files[f]) return fprintf(stderr, "report: %s: %s\n", paths[f], error.text), 1;
+    if (!json_object_get(files[f], "deep_gemm")) of_levels[levels] = files[f], paths_of_levels[levels++] = paths[f];
   }
-  if (strcmp(argv[1], "ladder") == 0)
-    print_ladder(files, count);
-  else if (strcmp(argv[1], "plot") == 0)
-    print_plot(files, count);
-  else if (strcmp(argv[1], "naive") == 0 || strcmp(argv[1], "shared") == 0)
-    print_lesson(files, count, argv[1]);
-  else if (rung_of(argv[1]))
-    print_rung(files, count, rung_of(argv[1]));
-  else if (strcmp(argv[1], "overlap") == 0)
-    print_rung(files, count, rung_of("full"));
-  else if (!print_full_lesson(files, paths, count, argv[1]) && !print_full_plot(files[0], argv[1]))
-    for (int f = 0; f < count; f++) print_table(files[f], paths[f]);
+  if (strcmp(argv[1], "tables") == 0)
+    print_tables(files, paths, count);
+  else if (!print_full_plot(files[0], argv[1]))
+    print_levels(of_levels, paths_of_levels, levels, argv[1]);
   for (int f = 0; f < count; f++) json_decref(files[f]);
   return fflush(stdout) == 0 ? 0 : 1;
 }

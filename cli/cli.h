@@ -139,7 +139,8 @@ void plan_there(fg_context *context, const fg_problem *problem, fg_plan *plan);
 fg_level planned_level(fg_context *context, const fg_problem *problem);
 
 /* The same problem with packed operands, but rows of a and b in whole 16 bytes for level full, and groups' values of 32 bits by default, in
- * the context's memory; in a context of the CPU the problem itself. D is to be waited for, fetched and freed with the rest; unless FG_OK, nothing is. */
+ * the context's memory; in a context of the CPU the problem itself. D is to be waited for, fetched and freed
+ * with the rest; unless FG_OK, nothing is. */
 fg_status send_operands(fg_context *context, const fg_problem *problem, fg_problem *there);
 fg_status wait_for_result(fg_context *context, const fg_problem *there);
 fg_status fetch_result(fg_context *context, const fg_problem *there, const fg_problem *problem);

@@ -276,9 +276,10 @@ void fg_choose(const fg_gpu *gpu, const fg_problem *full, const struct fg_tuned 
   struct asked asked = asked_of(gpu, full, own, plan);
   uint64_t hash = ((uint64_t)asked.m * 31 + (uint64_t)asked.n) * 31 + (uint64_t)asked.k;
   size_t at = (hash * 0x9E3779B97F4A7C15u) >> 59; /* one of 32 */
-  bool is_known = last[at].plan.order && memcmp(&last[at].asked, &asked, sizeof asked) == 0;
-  if (is_known) *plan = last[at].plan;
-  if (is_known) return;
+  if (last[at].plan.order && memcmp(&last[at].asked, &asked, sizeof asked) == 0) {
+    *plan = last[at].plan;
+    return;
+  }
   choose(gpu, full, own, plan);
   if (!own || own->id) last[at].asked = asked, last[at].plan = *plan;
 }

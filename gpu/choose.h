@@ -8,8 +8,9 @@
 
 struct fg_tuned;
 
-/* Fills what is 0 of a plan's order, block_m, block_n, cluster and split_k, and stages where the plan was tuned. What is not 0 holds, and what the problem says of split_k, sm_limit and FG_NO_SPLIT_K. `own`: plans that come before those that
- * lie in the library; may be NULL. What comes of wishes that contradict each other the kernels may not admit. */
+/* Fills what is 0 of a plan's order, block_m, block_n, cluster and split_k, and stages where the plan was tuned. What is not 0 holds, and
+ * what the problem says of split_k, sm_limit and FG_NO_SPLIT_K. `own`: plans that come before those that lie in the library; may be NULL.
+ * What comes of wishes that contradict each other the kernels may not admit. */
 void fg_choose(const fg_gpu *gpu, const fg_problem *full, const struct fg_tuned *own, fg_plan *plan);
 
 /* The tiles that may be tried on a problem, the least time by the model first: fills at most `capacity` plans as fg_choose() does, and

@@ -96,9 +96,8 @@ int fg_plan_stored_cols(const fg_plan *plan) { return plan->block_n % 64 == 0 ? 
 /* Of a block of FG_FULL, as its kernel's struct, which has room for D in 16 bits on its way out, in whole KiB for 16 rows. */
 static int full_bytes_of(const fg_plan *plan, const fg_problem *full) {
   enum { BLOCK_K = 128, BARRIER_BYTES = 8, ROWS_OF_A_WARP = 16, KIB = 1024, SUMS_BYTES = WARPGROUP_ROWS * 4 };
-  int m = plan->block_m, n = plan->block_n, scales = (int)round_up(m, WARP), b_scales = 4;
-  if (is_scaled_by_rows(&full->b)) b_scales = (int)round_up(n, WARP);
-  if (plan->order == FG_B_BY_A && b_scales == 4) b_scales = 0;
+  int m = plan->block_m, n = plan->block_n, scales = (int)round_up(m, WARP);
+  int b_scales = is_scaled_by_rows(&full->b) ? (int)round_up(n, WARP) : plan->order == FG_A_BY_B ? 4 : 0;
   int ring = plan->stages * ((m + n) * BLOCK_K + (scales + b_scales) * (int)sizeof(float) + 2 * BARRIER_BYTES);
   if (plan->order == FG_A_BY_B)
     return ring + m / ROWS_OF_A_WARP * (int)round_up(larger(ROWS_OF_A_WARP * n * 2, 2 * KIB), KIB) +

@@ -5,8 +5,8 @@
  * then finishes a piece of the tile's rows: the others send it their sums of them, and it adds them in the order of the ranges.
  *
  * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, STAGES, CLUSTER; 0 or 1 are A_IS_E5M2, B_IS_E5M2, B_1X128 (each
- * row of B has scales of its own, not 128 of them together) and SCALES_BY_TMA (the copy engine brings the scales of rows). D_TYPE is D's type, BF16
- * or FP16, where store_four() will do; 0 where D and what is added may be anything. */
+ * row of B has scales of its own, not 128 of them together) and SCALES_BY_TMA (the copy engine brings the scales of rows). D_TYPE is
+ * D's type, BF16 or FP16, where store_four() will do; 0 where D and what is added may be anything. */
 #define WGMMA_A_IS_E5M2 B_IS_E5M2
 #define WGMMA_B_IS_E5M2 A_IS_E5M2
 /* Parts of a tile's rows, one after the other, where registers have no room for all products at once. */
