@@ -204,7 +204,6 @@ Test(choose, plans_are_pure_and_fit) {
   cr_assert_gt(seen, 4000, "%d", seen);
 }
 
-/* Bits are of a split, a split is of a plan: neither may change within a class. */
 enum { SIZES = 15, KINDS = 128 * 3, QUESTIONS = SIZES * KINDS };
 
 /* Questions of SIZES sizes, and of each of KINDS kinds, bits and then a GPU. */
@@ -222,10 +221,9 @@ static fg_plan answer(int at, const struct fg_tuned *own) {
 }
 
 static fg_plan first_answers[QUESTIONS];
-static int asked_first;
 
-static void *ask_first(void *own) {
-  first_answers[asked_first] = answer(asked_first, own);
+static void *ask_first(void *at) {
+  first_answers[*(int *)at] = answer(*(int *)at, NULL);
   return NULL;
 }
 
@@ -239,9 +237,9 @@ Test(choose, what_was_chosen_before_does_not_show) {
   struct fg_tuned *own;
   cr_assert_eq(fg_tuned_load(path, &own), FG_OK, "%s", fg_message());
   int differ = 0;
-  for (asked_first = 0; asked_first < QUESTIONS; asked_first++) {
+  for (int at = 0; at < QUESTIONS; at++) {
     pthread_t thread;
-    cr_assert_eq(pthread_create(&thread, NULL, ask_first, NULL), 0);
+    cr_assert_eq(pthread_create(&thread, NULL, ask_first, &at), 0);
     cr_assert_eq(pthread_join(thread, NULL), 0);
   }
   for (int at = 0; at < QUESTIONS; at++) {
@@ -275,6 +273,7 @@ Test(choose, few_rows_have_short_rings) {
   cr_expect_gt(bounded, 0);
 }
 
+/* Bits are of a split, a split is of a plan: neither may change within a class. */
 Test(choose, m_counts_by_its_class_alone) {
   int64_t classes = 0, last = 0;
   for (int64_t m = 1; m <= 20000; m++) {
