@@ -54,19 +54,9 @@ __device__ inline void mbarrier_wait(struct mbarrier *barrier, unsigned parity) 
                  : "memory");
 }
 
-/* The same where threads of other blocks of the cluster arrive. */
-__device__ inline void mbarrier_wait_cluster(struct mbarrier *barrier, unsigned parity) {
-  unsigned done = 0;
-  while (!done)
-    asm volatile("{\n"
-                 ".reg .pred ended;\n"
-                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 ended, [%1], %2;\n"
-                 "selp.b32 %0, 1, 0, ended;\n"
-                 "}"
-                 : "=r"(done)
-                 : "r"(shared_address(barrier)), "r"(parity)
-                 : "memory");
-}
+/* The same where threads of other blocks of the cluster arrive, who give back what they have read. (.acquire.cluster would show what they
+ * have stored as well, which nobody has: the compiler drops all that the L1 holds for it, each time.) */
+__device__ inline void mbarrier_wait_cluster(struct mbarrier *barrier, unsigned parity) { mbarrier_wait(barrier, parity); }
 
 /* Whether the phase of that parity has ended already; if so, all that mbarrier_wait() promises. It may say no when it has just ended. PTX ISA,
  * mbarrier.test_wait. */

@@ -6,8 +6,11 @@ struct place {
   unsigned parity;
 };
 
+/* Where a producer begins, who waits until stages are empty: they are, as if a phase had ended. */
+__device__ inline struct place first_empty() { return {0, 1}; }
+
 __device__ inline void advance(struct place *at) {
-  if (++at->stage < STAGES) return;
-  at->stage = 0;
-  at->parity ^= 1;
+  bool is_last = at->stage == STAGES - 1;
+  at->stage = is_last ? 0 : at->stage + 1;
+  at->parity ^= is_last;
 }

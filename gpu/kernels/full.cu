@@ -25,8 +25,8 @@ enum { IS_ALIKE = B_SCALES == 1 && !B_1X128, HAS_TWO_DOTS = BLOCK_M <= 128 && BL
 /* Blocks of K in a turn of the loop over K, of which there is one for each offset: few where there are many, or scales of rows. */
 enum { AT_ONCE = B_1X128 ? 1 : PARTS == 2 && IS_ALIKE ? 4 : ALIKE >= 64 ? 2 : 1 };
 enum { STRIPE = 2048 / BLOCK_M }; /* tiles of a cluster, whose rows of A are used again and again while they are in the L2 */
-/* Who tells that a stage is full: the copy engine, and each thread that copies scales by itself. */
-enum { COPIERS = SCALES_BY_TMA ? (B_1X128 ? 0 : B_SCALES) : 32 };
+/* Who tells that a stage is full, beside the thread that asks for A and B: who asks for scales, and copies; or each thread of a warp. */
+enum { COPIERS = SCALES_BY_TMA ? (B_1X128 ? 1 : 2) : 32 };
 #define PRODUCER_REGISTERS 40
 #define CONSUMER_REGISTERS 232
 
@@ -76,50 +76,78 @@ __device__ static struct tile take_tile(struct walk *walk) {
 
 /* A box of this block's own; or its part of what all blocks of the cluster want, for all of them. */
 __device__ inline void fetch(unsigned char (*to)[BLOCK_K], const struct fg_tensor_map *map, struct mbarrier *full, int x, int y,
-                             bool is_shared, int part, unsigned rank) {
+                             bool is_shared) {
   if (is_shared && CLUSTER > 1)
-    tma_load_multicast(to + rank * part, map, full, x, y + rank * part, 0, (1 << CLUSTER) - 1);
+    tma_load_multicast(to, map, full, x, y, 0, (1 << CLUSTER) - 1);
   else
     tma_load(to, map, full, x, y, 0);
 }
 
-/* By one thread. What lies beyond a matrix becomes zeros. */
+/* By one thread: A and B. What lies beyond a matrix becomes zeros. Every instruction here, and in produce_scales(), is one that a warp of
+ * the consumers on the same quarter of the multiprocessor does not issue, and its three neighbours wait for it: the fewer, the faster. */
 __device__ static void produce(const struct fg_args &args, struct shared &shared) {
-  enum { SCALES_BYTES = SCALES_BY_TMA ? (BLOCK_M + (B_1X128 ? BLOCK_N : 0)) * sizeof(float) : 0 };
+  unsigned end = blocks_of(args.k) * BLOCK_K, a_part = SHARES_A ? cluster_rank() * A_PART : 0,
+           b_part = SHARES_A ? 0 : cluster_rank() * B_PART;
   struct walk walk = begin_walk(args);
-  struct place at = {0, 0};
-  unsigned rank = cluster_rank();
+  struct place at = first_empty();
   while (walk.left > 0) {
     struct tile tile = take_tile(&walk);
-    for (int block = 0; block < blocks_of(args.k); block++, advance(&at)) {
+    FG_UNROLL(1)
+    for (unsigned x = 0; x < end; x += BLOCK_K, advance(&at)) {
       struct mbarrier *full = &shared.full[at.stage];
-      mbarrier_wait_cluster(&shared.empty[at.stage], at.parity ^ 1);
-      mbarrier_arrive_expect_tx(full, sizeof shared.a[0] + sizeof shared.b[0] + SCALES_BYTES);
-      fetch(shared.a[at.stage], &args.a_map, full, block * BLOCK_K, tile.row, SHARES_A, A_PART, rank);
-      fetch(shared.b[at.stage], &args.b_map, full, block * BLOCK_K, tile.col, !SHARES_A, B_PART, rank);
-      if (SCALES_BY_TMA) tma_load(shared.a_scale[at.stage], &args.a_scale_map, full, tile.row, block, 0);
-      if (SCALES_BY_TMA && B_1X128) tma_load(shared.b_scale[at.stage], &args.b_scale_map, full, tile.col, block, 0);
+      mbarrier_wait_cluster(&shared.empty[at.stage], at.parity);
+      mbarrier_arrive_expect_tx(full, sizeof shared.a[0] + sizeof shared.b[0]);
+      fetch(shared.a[at.stage] + a_part, &args.a_map, full, x, tile.row + a_part, SHARES_A);
+      fetch(shared.b[at.stage] + b_part, &args.b_map, full, x, tile.col + b_part, !SHARES_A);
     }
   }
   /* Nobody leaves while others have still to give stages back to it. */
-  for (int i = 0; i < STAGES && CLUSTER > 1; i++, advance(&at)) mbarrier_wait_cluster(&shared.empty[at.stage], at.parity ^ 1);
+  for (int i = 0; i < STAGES && CLUSTER > 1; i++, advance(&at)) mbarrier_wait_cluster(&shared.empty[at.stage], at.parity);
 }
 
-/* By a warp: scales that the copy engine does not bring. Those of 128 rows of B are one number, at 128 rows' distance. */
+/* By one thread: scales that the copy engine brings; and those of 128 rows of B, a number each, wherever they lie. */
 __device__ static void produce_scales(const struct fg_args &args, struct shared &shared) {
+  int blocks = blocks_of(args.k);
+  long long step = args.b_scale.block_stride;
   struct walk walk = begin_walk(args);
-  struct place at = {0, 0};
-  int lane = threadIdx.x % 32;
+  struct place at = first_empty();
   while (walk.left > 0) {
     struct tile tile = take_tile(&walk);
+    const float *b_scale[B_SCALES];
+    for (int i = 0; i < B_SCALES; i++) {
+      long long row = (tile.col / 128 + i) * 128;
+      b_scale[i] = scale_address(args.b_scale, 0, row < args.n ? row : args.n - 1, 0);
+    }
+    FG_UNROLL(1)
+    for (int block = 0; block < blocks; block++, advance(&at)) {
+      struct mbarrier *full = &shared.full[at.stage];
+      mbarrier_wait_cluster(&shared.empty[at.stage], at.parity);
+      mbarrier_arrive_expect_tx(full, (BLOCK_M + (B_1X128 ? BLOCK_N : 0)) * sizeof(float));
+      tma_load(shared.a_scale[at.stage], &args.a_scale_map, full, tile.row, block, 0);
+      if (B_1X128) tma_load(shared.b_scale[at.stage], &args.b_scale_map, full, tile.col, block, 0);
+      for (int i = 0; i < B_SCALES && !B_1X128; i++, b_scale[i - 1] += step)
+        copy_four_bytes(&shared.b_scale[at.stage][i], b_scale[i], true);
+      if (!B_1X128) mbarrier_arrive_when_copied(full);
+    }
+  }
+}
+
+/* By a warp: scales, where the copy engine cannot bring them. Those of 128 rows of B are one number, at 128 rows' distance. */
+__device__ static void copy_scales(const struct fg_args &args, struct shared &shared) {
+  int lane = threadIdx.x % 32;
+  struct walk walk = begin_walk(args);
+  struct place at = first_empty();
+  while (walk.left > 0) {
+    struct tile tile = take_tile(&walk);
+    long long row = (tile.col / 128 + lane) * 128;
     for (int block = 0; block < blocks_of(args.k); block++, advance(&at)) {
-      mbarrier_wait_cluster(&shared.empty[at.stage], at.parity ^ 1);
-      if (!SCALES_BY_TMA) fetch_scales(shared.a_scale[at.stage], args.a_scale, BLOCK_M, tile.row, args.m, block);
-      if (!SCALES_BY_TMA && B_1X128) fetch_scales(shared.b_scale[at.stage], args.b_scale, BLOCK_N, tile.col, args.n, block);
-      int row = (tile.col / 128 + lane) * 128;
-      if (!B_1X128 && lane < B_SCALES)
+      mbarrier_wait_cluster(&shared.empty[at.stage], at.parity);
+      fetch_scales(shared.a_scale[at.stage], args.a_scale, BLOCK_M, tile.row, args.m, block);
+      if (B_1X128)
+        fetch_scales(shared.b_scale[at.stage], args.b_scale, BLOCK_N, tile.col, args.n, block);
+      else if (lane < B_SCALES)
         copy_four_bytes(&shared.b_scale[at.stage][lane], scale_address(args.b_scale, 0, row, block), row < args.n);
-      if (lane < COPIERS) mbarrier_arrive_when_copied(&shared.full[at.stage]);
+      mbarrier_arrive_when_copied(&shared.full[at.stage]);
     }
   }
 }
@@ -332,7 +360,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_const
     if (CONSUMERS > 1) registers_give(PRODUCER_REGISTERS);
     int warp = threadIdx.x / 32;
     if (warp == 0 && elect_one()) produce(args, shared);
-    if (warp == 1 && COPIERS > 0) produce_scales(args, shared);
+    if (warp == 1 && !SCALES_BY_TMA) copy_scales(args, shared);
+    if (warp == 1 && SCALES_BY_TMA && elect_one()) produce_scales(args, shared);
     if (warp >= 2 && warp - 2 < CONSUMERS && D_TYPE && elect_one()) store(args, shared, warp - 2);
   } else {
     if (CONSUMERS > 1) registers_take(CONSUMER_REGISTERS); /* one has enough */

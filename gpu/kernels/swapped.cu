@@ -78,12 +78,12 @@ __device__ static struct range find_range(const struct fg_args &args, int rank) 
 
 /* By one thread. What lies beyond a matrix becomes zeros. */
 __device__ static void produce(const struct fg_args &args, struct shared &shared, const struct range &range) {
-  struct place at = {0, 0};
+  struct place at = first_empty();
   struct tile tile;
   for (unsigned number = blockIdx.x / CLUSTER; find_tile(args, number, &tile); number += gridDim.x / CLUSTER)
     for (int block = range.begin; block < range.end; block++, advance(&at)) {
       struct mbarrier *full = &shared.full[at.stage];
-      mbarrier_wait(&shared.empty[at.stage], at.parity ^ 1);
+      mbarrier_wait(&shared.empty[at.stage], at.parity);
       mbarrier_arrive_expect_tx(full, STAGE_BYTES);
       tma_load_once(shared.b[at.stage], &args.b_map, full, block * BLOCK_K, tile.col, 0);
       tma_load(shared.a[at.stage], &args.a_map, full, block * BLOCK_K, tile.row, 0);
@@ -94,11 +94,11 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
 
 /* By a warp, where the copy engine cannot bring scales. */
 __device__ static void produce_scales(const struct fg_args &args, struct shared &shared, const struct range &range) {
-  struct place at = {0, 0};
+  struct place at = first_empty();
   struct tile tile;
   for (unsigned number = blockIdx.x / CLUSTER; find_tile(args, number, &tile); number += gridDim.x / CLUSTER)
     for (int block = range.begin; block < range.end; block++, advance(&at)) {
-      mbarrier_wait(&shared.empty[at.stage], at.parity ^ 1);
+      mbarrier_wait(&shared.empty[at.stage], at.parity);
       fetch_scales(shared.scale[at.stage], args.a_scale, BLOCK_M, tile.row, args.m, block);
       if (B_1X128) fetch_scales(shared.scale[at.stage] + A_SCALES, args.b_scale, BLOCK_N, tile.col, args.n, block);
       mbarrier_arrive_when_copied(&shared.full[at.stage]);
