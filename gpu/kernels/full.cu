@@ -23,7 +23,7 @@ enum { ALIKE = BLOCK_N % 128 == 0 ? 128 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 
 enum { B_SCALES = B_1X128 ? 1 : (BLOCK_N + 128 - ALIKE - 1) / 128 + 1 };
 enum { IS_ALIKE = B_SCALES == 1 && !B_1X128, HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 && IS_ALIKE };
 /* Blocks of K in a turn of the loop over K, of which there is one for each offset: few where there are many, or scales of rows. */
-enum { AT_ONCE = B_1X128 ? 1 : PARTS == 2 && IS_ALIKE ? 4 : ALIKE >= 64 ? 2 : 1 };
+enum { AT_ONCE = B_1X128 ? 1 : PARTS == 2 && IS_ALIKE ? 8 : ALIKE >= 64 ? 2 : 1 };
 enum { STRIPE = 2048 / BLOCK_M }; /* tiles of a cluster, whose rows of A are used again and again while they are in the L2 */
 /* Who tells that a stage is full, beside the thread that asks for A and B: who asks for scales, and copies; or each thread of a warp. */
 enum { COPIERS = SCALES_BY_TMA ? (B_1X128 ? 1 : 2) : 32 };
