@@ -251,7 +251,7 @@ static struct fg_scale_args scales_of(const fg_operand *operand) {
   return scales;
 }
 
-static struct fg_args args_of(const fg_problem *full) {
+static struct fg_args args_of(const fg_problem *full, const fg_plan *plan) {
   return (struct fg_args){.m = full->m,
                           .n = full->n,
                           .k = full->k,
@@ -270,7 +270,8 @@ static struct fg_args args_of(const fg_problem *full) {
                           .group_values_are_int64 = full->group_type == FG_INT64,
                           .c_type = (int)full->c.type,
                           .bias_type = (int)full->bias.type,
-                          .d_type = (int)full->d.type};
+                          .d_type = (int)full->d.type,
+                          .tile_rows = fg_plan_tile_rows(plan, full->m)};
 }
 
 _Static_assert(sizeof(struct fg_tensor_map) == sizeof(CUtensorMap), "the driver's");
@@ -312,7 +313,7 @@ static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
                                .rows = full->m,
                                .cols = full->k,
                                .ld = full->a.ld,
-                               .box_rows = plan->block_m / fg_plan_shares_a(plan),
+                               .box_rows = fg_plan_tile_rows(plan, full->m) / fg_plan_shares_a(plan),
                                .box_cols = BLOCK_K,
                                .swizzle_bytes = SWIZZLE_BYTES},
                          .b = {.name = "b",
@@ -362,7 +363,7 @@ static fg_status make_maps(const struct fg_gpu_context *context, const struct co
 static fg_status launch(struct fg_gpu_context *context, const fg_problem *full, const fg_plan *plan,
                         const struct copied *copied) {
   CUfunction function = NULL;
-  struct fg_args args = args_of(full);
+  struct fg_args args = args_of(full, plan);
   TRY(check_pointers(context, full));
   TRY(make_maps(context, copied, &args));
   TRY(find_function(context, full, plan, &function));

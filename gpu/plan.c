@@ -35,6 +35,13 @@ int fg_plan_shares_b(const fg_plan *plan) {
   return plan->level == FG_CLUSTER || (plan->order == FG_A_BY_B && plan->block_m < plan->block_n) ? plan->cluster : 1;
 }
 
+int fg_plan_tile_rows(const fg_plan *plan, int64_t m) {
+  if (plan->level != FG_FULL || m == 0) return plan->block_m;
+  int64_t tiles = round_up(round_up(m, plan->block_m) / plan->block_m, fg_plan_shares_b(plan));
+  return (int)round_up(round_up(m, tiles) / tiles,
+                       plan->order == FG_A_BY_B ? 16 : 8); /* 8 rows are swizzled together, 16 stored */
+}
+
 static int64_t tiles_of(const fg_plan *plan, const fg_problem *full) {
   int64_t matrices = full->kind == FG_GROUPED_ROWS ? 1 : full->groups;
   int64_t rows = round_up(full->m, plan->block_m) / plan->block_m, cols = round_up(full->n, plan->block_n) / plan->block_n, tiles;

@@ -19,6 +19,10 @@ bool fg_plan_may_fall_back(const fg_problem *full);
 int fg_plan_shares_a(const fg_plan *plan);
 int fg_plan_shares_b(const fg_plan *plan);
 
+/* Rows of D that a tile has, of block_m: of FG_FULL as few as are enough for so many tiles, for a row that is fetched and lies beyond A takes
+ * longer than one of A. */
+int fg_plan_tile_rows(const fg_plan *plan, int64_t m);
+
 /* Columns of a box of 16 rows in which D leaves, where FG_FULL stores it by the copy engine. */
 int fg_plan_stored_cols(const fg_plan *plan);
 

@@ -31,6 +31,7 @@ struct fg_args {
   const void *group_values;
   int group_by, group_values_are_int64;
   int c_type, bias_type, d_type;
+  int tile_rows; /* of level full: how many rows of D a tile has, at most BLOCK_M */
   struct fg_tensor_map a_map, b_map, a_scale_map, d_map, b_scale_map; /* where the level has the copy engine */
 };
 

@@ -17,7 +17,7 @@
 
 enum { CONSUMERS = BLOCK_M / PARTS / 64, THREADS = (CONSUMERS + 1) * WARPGROUP };
 /* A cluster's tiles share the rows of A and lie beside each other, or those of B, and lie below: whichever are more. */
-enum { SHARES_A = BLOCK_M >= BLOCK_N, A_PART = BLOCK_M / (SHARES_A ? CLUSTER : 1), B_PART = BLOCK_N / (SHARES_A ? 1 : CLUSTER) };
+enum { SHARES_A = BLOCK_M >= BLOCK_N };
 /* 128 rows of B have one scale: a tile's lie in at most B_SCALES such, and ALIKE, from a multiple of it on, in the same one. */
 enum { ALIKE = BLOCK_N % 128 == 0 ? 128 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 == 0 ? 32 : 16 };
 enum { B_SCALES = B_1X128 ? 1 : (BLOCK_N + 128 - ALIKE - 1) / 128 + 1 };
@@ -40,14 +40,15 @@ struct shared {
 static_assert(sizeof(struct shared) <= SHARED_BYTES, "as the plan reckons it");
 
 struct tile {
-  int row, col; /* of D, where it begins */
+  int row, col, end; /* of D, where it begins; and the row where it ends, or D does */
 };
 
 /* Where a block is among the tiles: those of its cluster count as one. They are taken from a stripe of STRIPE tiles' height, column by
  * column, and then from the stripe below. */
 struct walk {
-  unsigned rows, cols;     /* how many there are below and beside each other */
-  unsigned left;           /* that the block has still to take */
+  unsigned rows, cols; /* how many there are below and beside each other */
+  unsigned left;       /* that the block has still to take */
+  int tile_rows, m;
   unsigned stripe, within; /* the first row of the stripe, and the number in it */
 };
 
@@ -55,7 +56,7 @@ __device__ static struct walk begin_walk(const struct fg_args &args) {
   unsigned height = BLOCK_M * (SHARES_A ? 1 : CLUSTER), width = BLOCK_N * (SHARES_A ? CLUSTER : 1);
   unsigned rows = (args.m + height - 1) / height, cols = (args.n + width - 1) / width, step = gridDim.x / CLUSTER;
   unsigned first = blockIdx.x / CLUSTER, all = rows * cols;
-  return {rows, cols, first < all ? (all - first - 1) / step + 1 : 0, 0, first};
+  return {rows, cols, first < all ? (all - first - 1) / step + 1 : 0, args.tile_rows, (int)args.m, 0, first};
 }
 
 /* The block's next tile, of those that are left. The tiles of a cluster follow each other, the last perhaps beyond D. */
@@ -70,8 +71,9 @@ __device__ static struct tile take_tile(struct walk *walk) {
   unsigned col = high == STRIPE ? walk->within / STRIPE : walk->within / high, row = walk->stripe + walk->within - col * high;
   walk->within += gridDim.x / CLUSTER;
   walk->left--;
-  return {(int)(SHARES_A ? row * BLOCK_M : (row * CLUSTER + rank) * BLOCK_M),
-          (int)(SHARES_A ? (col * CLUSTER + rank) * BLOCK_N : col * BLOCK_N)};
+  int begin = (SHARES_A ? row : row * CLUSTER + rank) * walk->tile_rows;
+  return {begin, (int)(SHARES_A ? (col * CLUSTER + rank) * BLOCK_N : col * BLOCK_N),
+          walk->m - begin < walk->tile_rows ? walk->m : begin + walk->tile_rows};
 }
 
 /* A box of this block's own; or its part of what all blocks of the cluster want, for all of them. */
@@ -86,8 +88,9 @@ __device__ inline void fetch(unsigned char (*to)[BLOCK_K], const struct fg_tenso
 /* By one thread: A and B. What lies beyond a matrix becomes zeros. Every instruction here, and in produce_scales(), is one that a warp of
  * the consumers on the same quarter of the multiprocessor does not issue, and its three neighbours wait for it: the fewer, the faster. */
 __device__ static void produce(const struct fg_args &args, struct shared &shared) {
-  unsigned end = blocks_of(args.k) * BLOCK_K, a_part = SHARES_A ? cluster_rank() * A_PART : 0,
-           b_part = SHARES_A ? 0 : cluster_rank() * B_PART;
+  unsigned end = blocks_of(args.k) * BLOCK_K, rank = CLUSTER > 1 ? cluster_rank() : 0;
+  unsigned a_part = SHARES_A ? rank * args.tile_rows / CLUSTER : 0, b_part = SHARES_A ? 0 : rank * (BLOCK_N / CLUSTER);
+  unsigned bytes = args.tile_rows * BLOCK_K + sizeof shared.b[0];
   struct walk walk = begin_walk(args);
   struct place at = first_empty();
   while (walk.left > 0) {
@@ -96,7 +99,7 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
     for (unsigned x = 0; x < end; x += BLOCK_K, advance(&at)) {
       struct mbarrier *full = &shared.full[at.stage];
       mbarrier_wait_cluster(&shared.empty[at.stage], at.parity);
-      mbarrier_arrive_expect_tx(full, sizeof shared.a[0] + sizeof shared.b[0]);
+      mbarrier_arrive_expect_tx(full, bytes);
       fetch(shared.a[at.stage] + a_part, &args.a_map, full, x, tile.row + a_part, SHARES_A);
       fetch(shared.b[at.stage] + b_part, &args.b_map, full, x, tile.col + b_part, !SHARES_A);
     }
@@ -159,7 +162,7 @@ __device__ static void store(const struct fg_args &args, struct shared &shared, 
     struct tile tile = take_tile(&walk);
     mbarrier_wait(&shared.turned_full[warpgroup], parity);
     for (int warp = 0; warp < 4; warp++)
-      store_parts(args, &shared.turned[warpgroup * 4 + warp], tile.row + warpgroup * PARTS * 64 + warp * 16, tile.col);
+      store_parts(args, &shared.turned[warpgroup * 4 + warp], tile.row + warpgroup * PARTS * 64 + warp * 16, tile.col, tile.end);
     mbarrier_arrive(&shared.turned_empty[warpgroup]);
   }
 }
@@ -324,7 +327,7 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
         add_blocks(shared, me, first, sum, blocks, i);
       }
     tiles++;
-    if (!D_TYPE) finish_parts(args, turned, sum, tile.row + own_rows + warp * 16, tile.col, me.lane);
+    if (!D_TYPE) finish_parts(args, turned, sum, tile.row + own_rows + warp * 16, tile.col, tile.end, me.lane);
   }
   if (D_TYPE && tiles > 0) hand_over(shared, warpgroup, turned, sum, tiles - 1 & 1, me.lane);
 }
@@ -333,6 +336,16 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
 __device__ static void write_zeros(const struct fg_args &args) {
   for (long long row = blockIdx.x; row < args.m; row += gridDim.x)
     for (int col = threadIdx.x; col < args.n; col += THREADS) finish(args, 0, 0, row, col, 0);
+}
+
+/* The rows of a stage that no tile has: nobody fetches them, and the tensor core reads them all the same. */
+__device__ static void clear_rows(const struct fg_args &args, struct shared &shared) {
+  if (args.tile_rows == BLOCK_M) return;
+  for (int stage = 0; stage < STAGES; stage++)
+    for (int i = threadIdx.x; i < (BLOCK_M - args.tile_rows) * BLOCK_K / 16; i += THREADS)
+      ((float4 *)shared.a[stage][args.tile_rows])[i] = {};
+  fence_proxy_async();
+  __syncthreads();
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_constant__ struct fg_args args) {
@@ -348,6 +361,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_const
     }
     fence_mbarrier_init();
   }
+  clear_rows(args, shared);
   if (CLUSTER > 1)
     cluster_arrive_relaxed(), cluster_wait();
   else

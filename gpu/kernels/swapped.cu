@@ -56,7 +56,7 @@ struct tile {
 __device__ static bool find_tile(const struct fg_args &args, unsigned number, struct tile *tile) {
   unsigned rows = (args.m + BLOCK_M - 1) / BLOCK_M, cols = (args.n + BLOCK_N - 1) / BLOCK_N;
   if (number >= rows * cols) return false;
-  tile->row = number % rows * BLOCK_M;
+  tile->row = number % rows * args.tile_rows;
   tile->col = number / rows * BLOCK_N;
   return true;
 }
@@ -78,13 +78,14 @@ __device__ static struct range find_range(const struct fg_args &args, int rank) 
 
 /* By one thread. What lies beyond a matrix becomes zeros. */
 __device__ static void produce(const struct fg_args &args, struct shared &shared, const struct range &range) {
+  int bytes = STAGE_BYTES - (BLOCK_M - args.tile_rows) * BLOCK_K;
   struct place at = first_empty();
   struct tile tile;
   for (unsigned number = blockIdx.x / CLUSTER; find_tile(args, number, &tile); number += gridDim.x / CLUSTER)
     for (int block = range.begin; block < range.end; block++, advance(&at)) {
       struct mbarrier *full = &shared.full[at.stage];
       mbarrier_wait(&shared.empty[at.stage], at.parity);
-      mbarrier_arrive_expect_tx(full, STAGE_BYTES);
+      mbarrier_arrive_expect_tx(full, bytes);
       tma_load_once(shared.b[at.stage], &args.b_map, full, block * BLOCK_K, tile.col, 0);
       tma_load(shared.a[at.stage], &args.a_map, full, block * BLOCK_K, tile.row, 0);
       if (SCALES_BY_TMA) tma_load(shared.scale[at.stage], &args.a_scale_map, full, tile.row, block, 0);
@@ -164,7 +165,7 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
   struct tile tile;
   unsigned parity = 0;
   for (unsigned number = blockIdx.x / CLUSTER; find_tile(args, number, &tile); number += gridDim.x / CLUSTER, parity ^= 1) {
-    int height = args.m - tile.row < BLOCK_M ? args.m - tile.row : BLOCK_M, row = tile.col + warpgroup * ROWS;
+    int height = args.m - tile.row < args.tile_rows ? args.m - tile.row : args.tile_rows, row = tile.col + warpgroup * ROWS;
     int first = height * rank / CLUSTER, last = height * (rank + 1) / CLUSTER; /* its piece */
     float sum[BLOCK_M / 2] = {};
     add_range(args, shared, range, warpgroup, row, &at, sum);
@@ -208,6 +209,15 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
   mbarrier_wait_cluster(taken, parity ^ 1); /* nobody leaves before what it sent has left */
 }
 
+/* By the consumers: the rows of a stage that no tile has. Nobody fetches them, and the tensor core reads them all the same. */
+__device__ static void clear_rows(const struct fg_args &args, struct shared &shared) {
+  if (args.tile_rows == BLOCK_M) return;
+  for (int stage = 0; stage < STAGES; stage++)
+    for (int i = threadIdx.x; i < (BLOCK_M - args.tile_rows) * BLOCK_K / 16; i += CONSUMERS)
+      ((float4 *)shared.a[stage][args.tile_rows])[i] = {};
+  fence_proxy_async();
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, 1) swapped(const __grid_constant__ struct fg_args args) {
   FG_SHARED(struct shared, shared);
   int warpgroup = warpgroup_index(), rank = CLUSTER > 1 ? cluster_rank() : 0;
@@ -231,6 +241,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) swapped(const __grid_co
     wait_for_the_launch_before();
     if (elect_one()) produce(args, shared, range);
   } else {
+    if (warpgroup < WARPGROUPS) clear_rows(args, shared);
     named_barrier_sync(INITIALISED, STAYING);
     if (CLUSTER > 1) cluster_arrive_relaxed();
     wait_for_the_launch_before();
