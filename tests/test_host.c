@@ -719,8 +719,12 @@ Test(host, full_is_launched_with_its_maps) {
     cr_expect_eq(launch.cluster[0], wish.cluster > 1 ? (unsigned)wish.cluster : 0);
     cr_expect_eq(launch.programmatic, (at & 32) != 0);
     struct fg_args args = launched_with(at);
-    uint32_t m = (uint32_t)wish.block_m, n = (uint32_t)wish.block_n, m_part = m, n_part = n;
-    if (wish.order == FG_A_BY_B) *(m >= n ? &m_part : &n_part) /= (uint32_t)wish.cluster; /* the larger comes in parts */
+    uint32_t m = (uint32_t)wish.block_m, n = (uint32_t)wish.block_n, cluster = (uint32_t)wish.cluster, n_part = n;
+    uint32_t tiles = (M + m - 1) / m, step = wish.order == FG_A_BY_B ? 16 : 8, m_part = step;
+    if (wish.order == FG_A_BY_B && m < n) tiles = (tiles + cluster - 1) / cluster * cluster, n_part /= cluster;
+    while (m_part * tiles < M) m_part += step; /* as few rows as will do */
+    cr_expect_eq(args.tile_rows, (int)m_part);
+    if (wish.order == FG_A_BY_B && m >= n) m_part /= cluster; /* the larger comes in parts */
     uint64_t k = (uint64_t)problem.k;
     expect_tensor(&args.a_map, problem.a.data, (uint64_t[]){k, M, 1}, 320, (uint32_t[]){128, m_part, 1}, bytes, swizzled);
     expect_tensor(&args.b_map, problem.b.data, (uint64_t[]){k, N, 1}, 336, (uint32_t[]){128, n_part, 1}, bytes, swizzled);

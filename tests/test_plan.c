@@ -1,5 +1,6 @@
 /* Plans: pure functions of a problem and a GPU, for GPUs that are not here as well. */
 #include "finegemm_kernels.h"
+#include "plan.h"
 
 #include <criterion/criterion.h>
 #include <limits.h>
@@ -373,6 +374,24 @@ Test(plan, of_full_admits_what_fits) {
           admitted[order]++;
         }
   cr_assert(admitted[FG_A_BY_B] > 300 && admitted[FG_B_BY_A] > 3000, "%d and %d", admitted[FG_A_BY_B], admitted[FG_B_BY_A]);
+}
+
+/* All rows of A have a tile, and one step less would not do for as many tiles as there are. */
+Test(plan, of_full_has_tiles_of_no_more_rows_than_are_enough) {
+  static const int heights[] = {8, 24, 32, 64, 128, 256};
+  for (size_t h = 0; h < sizeof heights / sizeof *heights; h++)
+    for (int order = heights[h] < 64 ? FG_B_BY_A : FG_A_BY_B; order <= FG_B_BY_A; order++)
+      for (int below = 1; below <= (order == FG_A_BY_B ? 2 : 1); below++)
+        for (int64_t m = 1; m <= 2000; m++) {
+          fg_plan plan = {.level = FG_FULL, .order = (fg_order)order, .block_m = heights[h], .block_n = 264, .cluster = below};
+          int rows = fg_plan_tile_rows(&plan, m), step = order == FG_A_BY_B ? 16 : 8;
+          int64_t tiles = (m + heights[h] - 1) / heights[h];
+          tiles += tiles % below;
+          cr_assert(rows > 0 && rows <= heights[h] && rows % step == 0, "m %lld: %d of %d", (long long)m, rows, heights[h]);
+          cr_assert(rows * tiles >= m && (rows - step) * tiles < m, "m %lld: %d of %d", (long long)m, rows, heights[h]);
+        }
+  fg_plan naive = {.level = FG_NAIVE, .block_m = 16};
+  cr_expect_eq(fg_plan_tile_rows(&naive, 1), 16);
 }
 
 Test(plan, of_full_says_what_it_does_not_serve) {
