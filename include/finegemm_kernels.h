@@ -51,7 +51,8 @@ typedef enum fg_order {
 typedef struct fg_plan {
   fg_level level;       /**< never FG_BEST in a plan that was made */
   fg_order order;       /**< of FG_FULL */
-  int block_m, block_n; /**< a block of threads has so many rows and columns of D at a time: a tile */
+  int block_m, block_n; /**< a block of threads has so many rows and columns of D at a time, a tile; FG_FULL as few of
+                             the rows as are enough */
   int stages;           /**< of the ring that blocks of K go through, 2 to 8, of FG_FULL to 16, FG_B_BY_A to 24; 0: none */
   int threads;          /**< of a block; follows from the level and the tile, and cannot be overridden */
   int blocks;           /**< of the grid: block i takes tiles i, i + blocks, ... With fg_problem::sm_limit at most that many.

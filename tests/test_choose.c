@@ -124,16 +124,18 @@ Test(choose, model_is_near_what_was_measured, .init = read_record) {
     fg_problem problem = problem_of(record[i].m, record[i].shape);
     double us = model_us(&h100, &problem, &record[i].plan), error = fabs(log(us / record[i].us));
     double best = best_measured(record[i].m, record[i].shape);
+    const fg_plan *plan = &record[i].plan;
+    bool is_narrow = plan->order == FG_A_BY_B && plan->block_m == 128 && plan->block_n <= 64; /* of which it sees too little */
     if (record[i].us < 1.3 * best) {
       cr_expect(error <= 0.16, "m %lld n %lld k %lld, order %d, %d x %d, cluster %d: %g us, measured %g", (long long)record[i].m,
                 (long long)record[i].shape.n, (long long)record[i].shape.k, record[i].plan.order, record[i].plan.block_m,
                 record[i].plan.block_n, record[i].plan.cluster, us, record[i].us);
       squares += error * error, worst = fmax(worst, error), near++;
     } else if (record[i].us < 2 * best) {
-      cr_expect(error <= 0.44); /* of 128 rows by 64 columns, where rows are many, it sees too little */
-      far_squares += error * error, far_worst = fmax(far_worst, error), far++;
+      cr_expect(error <= (is_narrow ? 0.44 : 0.39)); /* 0.32 of the others with this record */
+      if (!is_narrow) far_squares += error * error, far_worst = fmax(far_worst, error), far++;
     } else {
-      cr_expect(us >= 1.35 * best, "%g", us / best);
+      cr_expect(us >= (is_narrow ? 1.35 : 1.4) * best, "%g", us / best);
       least_slow = fmin(least_slow, us / best);
     }
   }
@@ -142,7 +144,7 @@ Test(choose, model_is_near_what_was_measured, .init = read_record) {
       "of the best on",
       near, root_mean(squares, near), worst, far, root_mean(far_squares, far), far_worst, least_slow);
   cr_expect(near > 1000 && root_mean(squares, near) <= 0.0435, "%d, %g", near, root_mean(squares, near));
-  cr_expect(far > 200 && root_mean(far_squares, far) <= 0.127, "%d, %g", far, root_mean(far_squares, far));
+  cr_expect(far > 200 && root_mean(far_squares, far) <= 0.105, "%d, %g", far, root_mean(far_squares, far));
 }
 
 /* Of every shape that was measured, by the model and by the library's table. */
@@ -337,7 +339,7 @@ Test(choose, few_kernels_are_wanted) {
   int count = count_kernels(false), with_tables = count_kernels(true);
   cr_log_info("%d kernels for %d shapes, m 1 to 8192; with the library's tables %d", count, MEASURED_SHAPES, with_tables);
   cr_expect_leq(count, 14);
-  cr_expect_leq(with_tables, 41);
+  cr_expect_leq(with_tables, 40);
 }
 
 Test(choose, split_is_as_demanded) {

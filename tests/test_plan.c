@@ -390,6 +390,9 @@ Test(plan, of_full_has_tiles_of_no_more_rows_than_are_enough) {
           cr_assert(rows > 0 && rows <= heights[h] && rows % step == 0, "m %lld: %d of %d", (long long)m, rows, heights[h]);
           cr_assert(rows * tiles >= m && (rows - step) * tiles < m, "m %lld: %d of %d", (long long)m, rows, heights[h]);
         }
+  fg_plan sharing = {.level = FG_FULL, .order = FG_A_BY_B, .block_m = 128, .block_n = 64, .cluster = 2};
+  cr_expect_eq(fg_plan_tile_rows(&sharing, 129), 80,
+               "tiles beside each other have their own rows, of which each block fetches 40");
   fg_plan naive = {.level = FG_NAIVE, .block_m = 16};
   cr_expect_eq(fg_plan_tile_rows(&naive, 1), 16);
 }

@@ -54,8 +54,8 @@ __device__ inline void mbarrier_wait(struct mbarrier *barrier, unsigned parity) 
                  : "memory");
 }
 
-/* The same where threads of other blocks of the cluster arrive, who give back what they have read. (.acquire.cluster would show what they
- * have stored as well, which nobody has: the compiler drops all that the L1 holds for it, each time.) */
+/* A plain wait, for arrivals from other blocks of the cluster: what they have read may be overwritten now, what they have stored is not
+ * promised. (.acquire.cluster would promise it, and NVCC drops all that the L1 holds for it, each time.) */
 __device__ inline void mbarrier_wait_cluster(struct mbarrier *barrier, unsigned parity) { mbarrier_wait(barrier, parity); }
 
 /* Whether the phase of that parity has ended already; if so, all that mbarrier_wait() promises. It may say no when it has just ended. PTX ISA,

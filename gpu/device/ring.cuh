@@ -1,4 +1,5 @@
-/* A place in a ring of STAGES, and the parity of the phase that its barriers are in: 0 the first time round, then 1, then 0 again. */
+/* A place in a ring of STAGES, and the parity to wait for there: a consumer's is 0 the first time round, then 1, then 0 again; a producer's,
+ * who waits for the phase before, the other. */
 #pragma once
 
 struct place {
@@ -6,7 +7,7 @@ struct place {
   unsigned parity;
 };
 
-/* Where a producer begins, who waits until stages are empty: they are, as if a phase had ended. */
+/* Where a producer begins: stages are empty, as if a phase had ended. */
 __device__ inline struct place first_empty() { return {0, 1}; }
 
 __device__ inline void advance(struct place *at) {

@@ -44,9 +44,9 @@ __device__ inline void turn_floats(unsigned char (*box)[BOX_BYTES], const float 
         make_float2(sum[first / 2 + j], sum[first / 2 + j + 1]);
 }
 
-/* 16 rows from row `row` of D on, those before row `end`, by a warp. */
+/* 16 rows from row `row` of D on, those before row `end_row`, by a warp. */
 __device__ inline void finish_rows(const struct fg_args &args, unsigned char (*box)[BOX_BYTES], const float (&sum)[BLOCK_N / 2],
-                                   int row, int col, int end, int lane) {
+                                   int row, int col, int end_row, int lane) {
   bool aligned_fours = has_aligned_fours(args);
   FG_UNROLL(BLOCK_N / BOX_COLS + 1)
   for (int first = 0; first < BLOCK_N; first += BOX_COLS) {
@@ -56,17 +56,17 @@ __device__ inline void finish_rows(const struct fg_args &args, unsigned char (*b
     __syncwarp();
     FG_UNROLL(1)
     for (int r = lane / 8; r < 16; r += 4)
-      if (at < BLOCK_N && row + r < end && col + at < args.n)
+      if (at < BLOCK_N && row + r < end_row && col + at < args.n)
         finish_four(args, row + r, col + at, *(const float4 *)place(box, r, lane % 8 * 16), aligned_fours);
   }
 }
 
 /* What a warp has of a tile, where D_TYPE is 0: parts are 64 rows apart, the first begins at row `row` of D, the tile at column `col`, and it
- * ends with row `end`. */
+ * ends before row `end_row`. */
 __device__ inline void finish_parts(const struct fg_args &args, struct turned *turned, const float (&sum)[PARTS][BLOCK_N / 2],
-                                    int row, int col, int end, int lane) {
+                                    int row, int col, int end_row, int lane) {
   FG_UNROLL(PARTS)
-  for (int part = 0; part < PARTS; part++) finish_rows(args, turned->box[part], sum[part], row + part * 64, col, end, lane);
+  for (int part = 0; part < PARTS; part++) finish_rows(args, turned->box[part], sum[part], row + part * 64, col, end_row, lane);
 }
 
 /* The same where it is not: first turned round, by the warp. */
@@ -78,10 +78,10 @@ __device__ inline void turn_parts(struct turned *turned, const float (&sum)[PART
 
 /* And then stored, by a thread of any other. It waits until what it asked for was read before it asks for more, so that the loads for the
  * next tile come between: 2 KiB at a time, 16 rows of 64 columns. */
-__device__ inline void store_parts(const struct fg_args &args, struct turned *turned, int row, int col, int end) {
+__device__ inline void store_parts(const struct fg_args &args, struct turned *turned, int row, int col, int end_row) {
   for (int i = 0; i < BOXES; i++) {
     int at_row = row + i / PART_BOXES * 64, at_col = col + i % PART_BOXES * BOX_COLS;
-    if (at_row < end && at_col < args.n) tma_store(&args.d_map, turned->box[i], at_col, at_row, 0);
+    if (at_row < end_row && at_col < args.n) tma_store(&args.d_map, turned->box[i], at_col, at_row, 0);
     if ((i + 1) * BOX_COLS % 64 && i + 1 < BOXES) continue;
     bulk_commit();
     bulk_wait_read(0);

@@ -140,7 +140,7 @@ char *emu_compiler_words(const char *folder, const struct emu_compiler_run *run)
     line += length + (line[length] == '\n');
   }
   if (put) *to = '\0';
-  if (put && run && !strstr(put, "error: ")) strcpy(to, end_of(run, end, sizeof end));
+  if (put && run && !strstr(put, "error: ")) snprintf(to, sizeof end, "%s", end_of(run, end, sizeof end));
   free(words);
   return put;
 }

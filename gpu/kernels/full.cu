@@ -2,7 +2,7 @@
  * that fewer bytes move for as many products; where its registers hold two products, it multiplies the next block of K before it promotes
  * the last; and it multiplies the first block of a tile before the tile before leaves.
  *
- * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, STAGES, CLUSTER; what the problem has: A_IS_E5M2, B_IS_E5M2, B_1X128
+ * The plan's constants arrive as definitions: a tile is at most BLOCK_M x BLOCK_N, STAGES, CLUSTER; what the problem has: A_IS_E5M2, B_IS_E5M2, B_1X128
  * (scales for each row of B) and SCALES_BY_TMA are 0 or 1, D_TYPE is as write.cuh says. */
 #define PARTS (BLOCK_M == 256 ? 2 : 1) /* times 64 rows that a warpgroup has */
 #include "cluster.cuh"
@@ -10,6 +10,7 @@
 #include "multiply.cuh"
 #include "promote.cuh"
 #include "ring.cuh"
+#include "rows.cuh"
 #include "scales.cuh"
 #include "tma.cuh"
 #include "warp.cuh"
@@ -25,7 +26,8 @@ enum { IS_ALIKE = B_SCALES == 1 && !B_1X128, HAS_TWO_DOTS = BLOCK_M <= 128 && BL
 /* Blocks of K in a turn of the loop over K, of which there is one for each offset: few where there are many, or scales of rows. */
 enum { AT_ONCE = B_1X128 ? 1 : PARTS == 2 && IS_ALIKE ? 8 : ALIKE >= 64 ? 2 : 1 };
 enum { STRIPE = 2048 / BLOCK_M }; /* tiles of a cluster, whose rows of A are used again and again while they are in the L2 */
-/* Who tells that a stage is full, beside the thread that asks for A and B: who asks for scales, and copies; or each thread of a warp. */
+/* Arrivals at `full` beside that of produce(): produce_scales() announces bytes, and arrives again when B's numbers are copied; or each
+ * thread of copy_scales() arrives once. */
 enum { COPIERS = SCALES_BY_TMA ? (B_1X128 ? 1 : 2) : 32 };
 #define PRODUCER_REGISTERS 40
 #define CONSUMER_REGISTERS 232
@@ -40,15 +42,15 @@ struct shared {
 static_assert(sizeof(struct shared) <= SHARED_BYTES, "as the plan reckons it");
 
 struct tile {
-  int row, col, end; /* of D, where it begins; and the row where it ends, or D does */
+  int row, col, end_row; /* of D, where it begins; and the row where it ends, or D does */
 };
 
 /* Where a block is among the tiles: those of its cluster count as one. They are taken from a stripe of STRIPE tiles' height, column by
  * column, and then from the stripe below. */
 struct walk {
-  unsigned rows, cols; /* how many there are below and beside each other */
-  unsigned left;       /* that the block has still to take */
-  int tile_rows, m;
+  unsigned rows, cols;     /* how many there are below and beside each other */
+  unsigned left;           /* that the block has still to take */
+  int tile_rows, m;        /* from args */
   unsigned stripe, within; /* the first row of the stripe, and the number in it */
 };
 
@@ -88,7 +90,7 @@ __device__ inline void fetch(unsigned char (*to)[BLOCK_K], const struct fg_tenso
 /* By one thread: A and B. What lies beyond a matrix becomes zeros. Every instruction here, and in produce_scales(), is one that a warp of
  * the consumers on the same quarter of the multiprocessor does not issue, and its three neighbours wait for it: the fewer, the faster. */
 __device__ static void produce(const struct fg_args &args, struct shared &shared) {
-  unsigned end = blocks_of(args.k) * BLOCK_K, rank = CLUSTER > 1 ? cluster_rank() : 0;
+  unsigned k_end = blocks_of(args.k) * BLOCK_K, rank = CLUSTER > 1 ? cluster_rank() : 0;
   unsigned a_part = SHARES_A ? rank * args.tile_rows / CLUSTER : 0, b_part = SHARES_A ? 0 : rank * (BLOCK_N / CLUSTER);
   unsigned bytes = args.tile_rows * BLOCK_K + sizeof shared.b[0];
   struct walk walk = begin_walk(args);
@@ -96,7 +98,7 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
   while (walk.left > 0) {
     struct tile tile = take_tile(&walk);
     FG_UNROLL(1)
-    for (unsigned x = 0; x < end; x += BLOCK_K, advance(&at)) {
+    for (unsigned x = 0; x < k_end; x += BLOCK_K, advance(&at)) {
       struct mbarrier *full = &shared.full[at.stage];
       mbarrier_wait_cluster(&shared.empty[at.stage], at.parity);
       mbarrier_arrive_expect_tx(full, bytes);
@@ -117,8 +119,8 @@ __device__ static void produce_scales(const struct fg_args &args, struct shared 
   while (walk.left > 0) {
     struct tile tile = take_tile(&walk);
     const float *b_scale[B_SCALES];
-    for (int i = 0; i < B_SCALES; i++) {
-      long long row = (tile.col / 128 + i) * 128;
+    for (int i = 0; i < B_SCALES && !B_1X128; i++) {
+      long long row = (tile.col / 128 + i) * 128LL; /* or any, where there is none: nobody looks at the number */
       b_scale[i] = scale_address(args.b_scale, 0, row < args.n ? row : args.n - 1, 0);
     }
     FG_UNROLL(1)
@@ -128,8 +130,10 @@ __device__ static void produce_scales(const struct fg_args &args, struct shared 
       mbarrier_arrive_expect_tx(full, (BLOCK_M + (B_1X128 ? BLOCK_N : 0)) * sizeof(float));
       tma_load(shared.a_scale[at.stage], &args.a_scale_map, full, tile.row, block, 0);
       if (B_1X128) tma_load(shared.b_scale[at.stage], &args.b_scale_map, full, tile.col, block, 0);
-      for (int i = 0; i < B_SCALES && !B_1X128; i++, b_scale[i - 1] += step)
+      for (int i = 0; i < B_SCALES && !B_1X128; i++) {
         copy_four_bytes(&shared.b_scale[at.stage][i], b_scale[i], true);
+        b_scale[i] += step;
+      }
       if (!B_1X128) mbarrier_arrive_when_copied(full);
     }
   }
@@ -142,7 +146,7 @@ __device__ static void copy_scales(const struct fg_args &args, struct shared &sh
   struct place at = first_empty();
   while (walk.left > 0) {
     struct tile tile = take_tile(&walk);
-    long long row = (tile.col / 128 + lane) * 128;
+    long long row = (tile.col / 128 + lane) * 128LL;
     for (int block = 0; block < blocks_of(args.k); block++, advance(&at)) {
       mbarrier_wait_cluster(&shared.empty[at.stage], at.parity);
       fetch_scales(shared.a_scale[at.stage], args.a_scale, BLOCK_M, tile.row, args.m, block);
@@ -162,7 +166,8 @@ __device__ static void store(const struct fg_args &args, struct shared &shared, 
     struct tile tile = take_tile(&walk);
     mbarrier_wait(&shared.turned_full[warpgroup], parity);
     for (int warp = 0; warp < 4; warp++)
-      store_parts(args, &shared.turned[warpgroup * 4 + warp], tile.row + warpgroup * PARTS * 64 + warp * 16, tile.col, tile.end);
+      store_parts(args, &shared.turned[warpgroup * 4 + warp], tile.row + warpgroup * PARTS * 64 + warp * 16, tile.col,
+                  tile.end_row);
     mbarrier_arrive(&shared.turned_empty[warpgroup]);
   }
 }
@@ -327,7 +332,7 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
         add_blocks(shared, me, first, sum, blocks, i);
       }
     tiles++;
-    if (!D_TYPE) finish_parts(args, turned, sum, tile.row + own_rows + warp * 16, tile.col, tile.end, me.lane);
+    if (!D_TYPE) finish_parts(args, turned, sum, tile.row + own_rows + warp * 16, tile.col, tile.end_row, me.lane);
   }
   if (D_TYPE && tiles > 0) hand_over(shared, warpgroup, turned, sum, tiles - 1 & 1, me.lane);
 }
@@ -336,16 +341,6 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
 __device__ static void write_zeros(const struct fg_args &args) {
   for (long long row = blockIdx.x; row < args.m; row += gridDim.x)
     for (int col = threadIdx.x; col < args.n; col += THREADS) finish(args, 0, 0, row, col, 0);
-}
-
-/* The rows of a stage that no tile has: nobody fetches them, and the tensor core reads them all the same. */
-__device__ static void clear_rows(const struct fg_args &args, struct shared &shared) {
-  if (args.tile_rows == BLOCK_M) return;
-  for (int stage = 0; stage < STAGES; stage++)
-    for (int i = threadIdx.x; i < (BLOCK_M - args.tile_rows) * BLOCK_K / 16; i += THREADS)
-      ((float4 *)shared.a[stage][args.tile_rows])[i] = {};
-  fence_proxy_async();
-  __syncthreads();
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_constant__ struct fg_args args) {
@@ -361,11 +356,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_const
     }
     fence_mbarrier_init();
   }
-  clear_rows(args, shared);
-  if (CLUSTER > 1)
-    cluster_arrive_relaxed(), cluster_wait();
-  else
-    __syncthreads();
+  clear_rows(shared.a, args.tile_rows, threadIdx.x, THREADS);
+  if (CLUSTER > 1) cluster_arrive_relaxed();
+  __syncthreads();
+  if (CLUSTER > 1) cluster_wait();
   wait_for_the_launch_before();
   int warpgroup = warpgroup_index();
   if (args.k == 0) {

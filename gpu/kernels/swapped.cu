@@ -4,7 +4,7 @@
  * K is split into ranges, one for each block of a cluster, where D has too few tiles for all multiprocessors. Each block of the cluster
  * then finishes a piece of the tile's rows: the others send it their sums of them, and it adds them in the order of the ranges.
  *
- * The plan's constants arrive as definitions: a tile is BLOCK_M x BLOCK_N, STAGES, CLUSTER; 0 or 1 are A_IS_E5M2, B_IS_E5M2, B_1X128 (each
+ * The plan's constants arrive as definitions: a tile is at most BLOCK_M x BLOCK_N, STAGES, CLUSTER; 0 or 1 are A_IS_E5M2, B_IS_E5M2, B_1X128 (each
  * row of B has scales of its own, not 128 of them together) and SCALES_BY_TMA (the copy engine brings the scales of rows). D_TYPE is
  * D's type, BF16 or FP16, where store_four() will do; 0 where D and what is added may be anything. */
 #define WGMMA_A_IS_E5M2 B_IS_E5M2
@@ -18,6 +18,7 @@
 #include "finish_four.cuh"
 #include "promote.cuh"
 #include "ring.cuh"
+#include "rows.cuh"
 #include "runs.cuh"
 #include "scales.cuh"
 #include "tma.cuh"
@@ -94,7 +95,7 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
 }
 
 /* By a warp, where the copy engine cannot bring scales. */
-__device__ static void produce_scales(const struct fg_args &args, struct shared &shared, const struct range &range) {
+__device__ static void copy_scales(const struct fg_args &args, struct shared &shared, const struct range &range) {
   struct place at = first_empty();
   struct tile tile;
   for (unsigned number = blockIdx.x / CLUSTER; find_tile(args, number, &tile); number += gridDim.x / CLUSTER)
@@ -209,15 +210,6 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
   mbarrier_wait_cluster(taken, parity ^ 1); /* nobody leaves before what it sent has left */
 }
 
-/* By the consumers: the rows of a stage that no tile has. Nobody fetches them, and the tensor core reads them all the same. */
-__device__ static void clear_rows(const struct fg_args &args, struct shared &shared) {
-  if (args.tile_rows == BLOCK_M) return;
-  for (int stage = 0; stage < STAGES; stage++)
-    for (int i = threadIdx.x; i < (BLOCK_M - args.tile_rows) * BLOCK_K / 16; i += CONSUMERS)
-      ((float4 *)shared.a[stage][args.tile_rows])[i] = {};
-  fence_proxy_async();
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, 1) swapped(const __grid_constant__ struct fg_args args) {
   FG_SHARED(struct shared, shared);
   int warpgroup = warpgroup_index(), rank = CLUSTER > 1 ? cluster_rank() : 0;
@@ -241,12 +233,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) swapped(const __grid_co
     wait_for_the_launch_before();
     if (elect_one()) produce(args, shared, range);
   } else {
-    if (warpgroup < WARPGROUPS) clear_rows(args, shared);
+    if (warpgroup < WARPGROUPS) clear_rows(shared.a, args.tile_rows, threadIdx.x, CONSUMERS);
     named_barrier_sync(INITIALISED, STAYING);
     if (CLUSTER > 1) cluster_arrive_relaxed();
     wait_for_the_launch_before();
     if (warpgroup == WARPGROUPS)
-      produce_scales(args, shared, range);
+      copy_scales(args, shared, range);
     else
       consume(args, shared, range, rank, warpgroup);
   }
