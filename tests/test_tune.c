@@ -53,10 +53,17 @@ static int run(const char *arguments) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* In the file err; but for the address sanitizer's own line, that the emulator's threads change stacks. */
+static const char *what_it_said(void) {
+  const char *text = read_file("err"), *end = strchr(text, '\n'),
+             *own = strstr(text, "==WARNING: ASan doesn't fully support makecontext");
+  return own && end && own < end ? end + 1 : text;
+}
+
 static void run_well(const char *arguments) {
   int code = run(arguments);
   cr_assert_eq(code, 0, "%s: exit code %d: %s", arguments, code, read_file("err"));
-  cr_assert_str_empty(read_file("err"));
+  cr_assert_str_empty(what_it_said());
 }
 
 static json_int_t number(const json_t *object, const char *key) { return json_integer_value(json_object_get(object, key)); }
