@@ -720,8 +720,10 @@ Test(host, full_is_launched_with_its_maps) {
     cr_expect_eq(launch.programmatic, (at & 32) != 0);
     struct fg_args args = launched_with(at);
     uint32_t m = (uint32_t)wish.block_m, n = (uint32_t)wish.block_n, cluster = (uint32_t)wish.cluster, n_part = n;
-    uint32_t tiles = (M + m - 1) / m, step = wish.order == FG_A_BY_B ? 16 : 8, m_part = step;
+    uint32_t tiles = (M + m - 1) / m, step = wish.order == FG_A_BY_B ? 16 : 8;
     if (wish.order == FG_A_BY_B && m < n) tiles = (tiles + cluster - 1) / cluster * cluster, n_part /= cluster;
+    if (tiles == 1 && wish.order == FG_A_BY_B) step = m >= n && cluster > 1 ? 8 * cluster : 1;
+    uint32_t m_part = step;
     while (m_part * tiles < M) m_part += step; /* as few rows as will do */
     cr_expect_eq(args.tile_rows, (int)m_part);
     if (wish.order == FG_A_BY_B && m >= n) m_part /= cluster; /* the larger comes in parts */

@@ -384,15 +384,16 @@ Test(plan, of_full_has_tiles_of_no_more_rows_than_are_enough) {
       for (int below = 1; below <= (order == FG_A_BY_B ? 2 : 1); below++)
         for (int64_t m = 1; m <= 2000; m++) {
           fg_plan plan = {.level = FG_FULL, .order = (fg_order)order, .block_m = heights[h], .block_n = 264, .cluster = below};
-          int rows = fg_plan_tile_rows(&plan, m), step = order == FG_A_BY_B ? 16 : 8;
           int64_t tiles = (m + heights[h] - 1) / heights[h];
           tiles += tiles % below;
+          int rows = fg_plan_tile_rows(&plan, m), step = order == FG_B_BY_A ? 8 : tiles == 1 ? 1 : 16;
           cr_assert(rows > 0 && rows <= heights[h] && rows % step == 0, "m %lld: %d of %d", (long long)m, rows, heights[h]);
           cr_assert(rows * tiles >= m && (rows - step) * tiles < m, "m %lld: %d of %d", (long long)m, rows, heights[h]);
         }
   fg_plan sharing = {.level = FG_FULL, .order = FG_A_BY_B, .block_m = 128, .block_n = 64, .cluster = 2};
   cr_expect_eq(fg_plan_tile_rows(&sharing, 129), 80,
                "tiles beside each other have their own rows, of which each block fetches 40");
+  cr_expect_eq(fg_plan_tile_rows(&sharing, 97), 112, "and 56 of a single one's");
   fg_plan naive = {.level = FG_NAIVE, .block_m = 16};
   cr_expect_eq(fg_plan_tile_rows(&naive, 1), 16);
 }

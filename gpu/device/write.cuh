@@ -14,6 +14,12 @@
 enum { BOX_COLS = !D_TYPE ? 32 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 == 0 ? 32 : 16, BOX_BYTES = BOX_COLS * (D_TYPE ? 2 : 4) };
 enum { ROWS = 16, PART_BOXES = D_TYPE ? BLOCK_N / BOX_COLS : 1, BOXES = PARTS * PART_BOXES };
 
+/* Of D: where it begins; whose are its first rows and columns, if others have some that lie before; and the row where it ends. Rows lie
+ * ROWS times some number apart, columns some boxes. */
+struct tile {
+  int row, col, own_row, own_col, end_row;
+};
+
 struct __align__(1024) turned {
   unsigned char box[BOXES][ROWS][BOX_BYTES];
 };
@@ -44,29 +50,30 @@ __device__ inline void turn_floats(unsigned char (*box)[BOX_BYTES], const float 
         make_float2(sum[first / 2 + j], sum[first / 2 + j + 1]);
 }
 
-/* 16 rows from row `row` of D on, those before row `end_row`, by a warp. */
+/* 16 rows of a tile, from row `row` of it on, by a warp. */
 __device__ inline void finish_rows(const struct fg_args &args, unsigned char (*box)[BOX_BYTES], const float (&sum)[BLOCK_N / 2],
-                                   int row, int col, int end_row, int lane) {
+                                   const struct tile &tile, int row, int lane) {
   bool aligned_fours = has_aligned_fours(args);
+  row += tile.row;
+  if (row < tile.own_row) return;
   FG_UNROLL(BLOCK_N / BOX_COLS + 1)
   for (int first = 0; first < BLOCK_N; first += BOX_COLS) {
-    int at = first + lane % 8 * 4; /* each thread has four columns of every fourth row */
+    int at = first + lane % 8 * 4, col = tile.col + at; /* each thread has four columns of every fourth row */
     __syncwarp();
     turn_floats(box, sum, first, lane);
     __syncwarp();
     FG_UNROLL(1)
     for (int r = lane / 8; r < 16; r += 4)
-      if (at < BLOCK_N && row + r < end_row && col + at < args.n)
-        finish_four(args, row + r, col + at, *(const float4 *)place(box, r, lane % 8 * 16), aligned_fours);
+      if (at < BLOCK_N && row + r < tile.end_row && col >= tile.own_col && col < args.n)
+        finish_four(args, row + r, col, *(const float4 *)place(box, r, lane % 8 * 16), aligned_fours);
   }
 }
 
-/* What a warp has of a tile, where D_TYPE is 0: parts are 64 rows apart, the first begins at row `row` of D, the tile at column `col`, and it
- * ends before row `end_row`. */
+/* What a warp has of a tile, where D_TYPE is 0: the parts are 64 rows apart, the first begins with row `row` of the tile. */
 __device__ inline void finish_parts(const struct fg_args &args, struct turned *turned, const float (&sum)[PARTS][BLOCK_N / 2],
-                                    int row, int col, int end_row, int lane) {
+                                    const struct tile &tile, int row, int lane) {
   FG_UNROLL(PARTS)
-  for (int part = 0; part < PARTS; part++) finish_rows(args, turned->box[part], sum[part], row + part * 64, col, end_row, lane);
+  for (int part = 0; part < PARTS; part++) finish_rows(args, turned->box[part], sum[part], tile, row + part * 64, lane);
 }
 
 /* The same where it is not: first turned round, by the warp. */
@@ -78,10 +85,11 @@ __device__ inline void turn_parts(struct turned *turned, const float (&sum)[PART
 
 /* And then stored, by a thread of any other. It waits until what it asked for was read before it asks for more, so that the loads for the
  * next tile come between: 2 KiB at a time, 16 rows of 64 columns. */
-__device__ inline void store_parts(const struct fg_args &args, struct turned *turned, int row, int col, int end_row) {
+__device__ inline void store_parts(const struct fg_args &args, struct turned *turned, const struct tile &tile, int row) {
   for (int i = 0; i < BOXES; i++) {
-    int at_row = row + i / PART_BOXES * 64, at_col = col + i % PART_BOXES * BOX_COLS;
-    if (at_row < end_row && at_col < args.n) tma_store(&args.d_map, turned->box[i], at_col, at_row, 0);
+    int at_row = tile.row + row + i / PART_BOXES * 64, at_col = tile.col + i % PART_BOXES * BOX_COLS;
+    if (at_row >= tile.own_row && at_row < tile.end_row && at_col >= tile.own_col && at_col < args.n)
+      tma_store(&args.d_map, turned->box[i], at_col, at_row, 0);
     if ((i + 1) * BOX_COLS % 64 && i + 1 < BOXES) continue;
     bulk_commit();
     bulk_wait_read(0);

@@ -7,10 +7,10 @@
 #define PARTS (BLOCK_M == 256 ? 2 : 1) /* times 64 rows that a warpgroup has */
 #include "cluster.cuh"
 #include "dependent.cuh"
+#include "edge.cuh"
 #include "multiply.cuh"
 #include "promote.cuh"
 #include "ring.cuh"
-#include "rows.cuh"
 #include "scales.cuh"
 #include "tma.cuh"
 #include "warp.cuh"
@@ -41,16 +41,12 @@ struct shared {
 };
 static_assert(sizeof(struct shared) <= SHARED_BYTES, "as the plan reckons it");
 
-struct tile {
-  int row, col, end_row; /* of D, where it begins; and the row where it ends, or D does */
-};
-
 /* Where a block is among the tiles: those of its cluster count as one. They are taken from a stripe of STRIPE tiles' height, column by
  * column, and then from the stripe below. */
 struct walk {
   unsigned rows, cols;     /* how many there are below and beside each other */
   unsigned left;           /* that the block has still to take */
-  int tile_rows, m;        /* from args */
+  int tile_rows, m, n;     /* from args */
   unsigned stripe, within; /* the first row of the stripe, and the number in it */
 };
 
@@ -58,7 +54,7 @@ __device__ static struct walk begin_walk(const struct fg_args &args) {
   unsigned height = BLOCK_M * (SHARES_A ? 1 : CLUSTER), width = BLOCK_N * (SHARES_A ? CLUSTER : 1);
   unsigned rows = (args.m + height - 1) / height, cols = (args.n + width - 1) / width, step = gridDim.x / CLUSTER;
   unsigned first = blockIdx.x / CLUSTER, all = rows * cols;
-  return {rows, cols, first < all ? (all - first - 1) / step + 1 : 0, args.tile_rows, (int)args.m, 0, first};
+  return {rows, cols, first < all ? (all - first - 1) / step + 1 : 0, args.tile_rows, (int)args.m, (int)args.n, 0, first};
 }
 
 /* The block's next tile, of those that are left. The tiles of a cluster follow each other, the last perhaps beyond D. */
@@ -73,9 +69,13 @@ __device__ static struct tile take_tile(struct walk *walk) {
   unsigned col = high == STRIPE ? walk->within / STRIPE : walk->within / high, row = walk->stripe + walk->within - col * high;
   walk->within += gridDim.x / CLUSTER;
   walk->left--;
-  int begin = (SHARES_A ? row : row * CLUSTER + rank) * walk->tile_rows;
-  return {begin, (int)(SHARES_A ? (col * CLUSTER + rank) * BLOCK_N : col * BLOCK_N),
-          walk->m - begin < walk->tile_rows ? walk->m : begin + walk->tile_rows};
+  struct tile tile;
+  tile.own_row = (SHARES_A ? row : row * CLUSTER + rank) * walk->tile_rows,
+  tile.own_col = (SHARES_A ? col * CLUSTER + rank : col) * BLOCK_N;
+  tile.row = tile.own_row - back(tile.own_row, walk->tile_rows, walk->m, ROWS);
+  tile.col = tile.own_col - back(tile.own_col, BLOCK_N, walk->n, ALIKE);
+  tile.end_row = walk->m - tile.own_row < walk->tile_rows ? walk->m : tile.own_row + walk->tile_rows;
+  return tile;
 }
 
 /* A box of this block's own; or its part of what all blocks of the cluster want, for all of them. */
@@ -166,8 +166,7 @@ __device__ static void store(const struct fg_args &args, struct shared &shared, 
     struct tile tile = take_tile(&walk);
     mbarrier_wait(&shared.turned_full[warpgroup], parity);
     for (int warp = 0; warp < 4; warp++)
-      store_parts(args, &shared.turned[warpgroup * 4 + warp], tile.row + warpgroup * PARTS * 64 + warp * 16, tile.col,
-                  tile.end_row);
+      store_parts(args, &shared.turned[warpgroup * 4 + warp], tile, warpgroup * PARTS * 64 + warp * ROWS);
     mbarrier_arrive(&shared.turned_empty[warpgroup]);
   }
 }
@@ -317,6 +316,8 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
   unsigned tiles = 0; /* that the sums have been of */
   float sum[PARTS][BLOCK_N / 2];
   keep(me.lane), keep(me.row);
+  if (clear_rows(shared.a, args.tile_rows > own_rows ? args.tile_rows : own_rows, own_rows + PARTS * 64, thread, WARPGROUP))
+    named_barrier_sync(1 + warpgroup, WARPGROUP);
   FG_UNROLL(1)
   while (walk.left > 0) {
     struct tile tile = take_tile(&walk);
@@ -332,7 +333,7 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
         add_blocks(shared, me, first, sum, blocks, i);
       }
     tiles++;
-    if (!D_TYPE) finish_parts(args, turned, sum, tile.row + own_rows + warp * 16, tile.col, tile.end_row, me.lane);
+    if (!D_TYPE) finish_parts(args, turned, sum, tile, own_rows + warp * ROWS, me.lane);
   }
   if (D_TYPE && tiles > 0) hand_over(shared, warpgroup, turned, sum, tiles - 1 & 1, me.lane);
 }
@@ -356,7 +357,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_const
     }
     fence_mbarrier_init();
   }
-  clear_rows(shared.a, args.tile_rows, threadIdx.x, THREADS);
   if (CLUSTER > 1) cluster_arrive_relaxed();
   __syncthreads();
   if (CLUSTER > 1) cluster_wait();
@@ -366,11 +366,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_const
     write_zeros(args);
   } else if (warpgroup == 0) {
     if (CONSUMERS > 1) registers_give(PRODUCER_REGISTERS);
-    int warp = threadIdx.x / 32;
-    if (warp == 0 && elect_one()) produce(args, shared);
+    int warp = __shfl_sync(0xFFFFFFFF, threadIdx.x / 32, 0); /* as the others leave, too, what its one thread has is the warp's */
     if (warp == 1 && !SCALES_BY_TMA) copy_scales(args, shared);
-    if (warp == 1 && SCALES_BY_TMA && elect_one()) produce_scales(args, shared);
-    if (warp >= 2 && warp - 2 < CONSUMERS && D_TYPE && elect_one()) store(args, shared, warp - 2);
+    if (!elect_one()) return;
+    if (warp == 0) produce(args, shared);
+    if (warp == 1 && SCALES_BY_TMA) produce_scales(args, shared);
+    if (warp >= 2 && warp - 2 < CONSUMERS && D_TYPE) store(args, shared, warp - 2);
   } else {
     if (CONSUMERS > 1) registers_take(CONSUMER_REGISTERS); /* one has enough */
     consume(args, shared, warpgroup - 1, threadIdx.x % WARPGROUP);

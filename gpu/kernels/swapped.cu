@@ -15,10 +15,10 @@
 #include "bulk.cuh"
 #include "cluster.cuh"
 #include "dependent.cuh"
+#include "edge.cuh"
 #include "finish_four.cuh"
 #include "promote.cuh"
 #include "ring.cuh"
-#include "rows.cuh"
 #include "runs.cuh"
 #include "scales.cuh"
 #include "tma.cuh"
@@ -50,7 +50,7 @@ static_assert(sizeof(struct shared) <= SHARED_BYTES, "as the plan reckons it");
 __device__ static int swizzled(int row, int col) { return col ^ row / 2 % 4 * 8; }
 
 struct tile {
-  int row, col; /* of D, where it begins */
+  int row, col, own_col; /* of D, where it begins; columns before own_col are others', too */
 };
 
 /* Tile `number`; false: there are not so many. Those that want the same rows of B follow each other. */
@@ -58,7 +58,8 @@ __device__ static bool find_tile(const struct fg_args &args, unsigned number, st
   unsigned rows = (args.m + BLOCK_M - 1) / BLOCK_M, cols = (args.n + BLOCK_N - 1) / BLOCK_N;
   if (number >= rows * cols) return false;
   tile->row = number % rows * args.tile_rows;
-  tile->col = number / rows * BLOCK_N;
+  tile->own_col = number / rows * BLOCK_N;
+  tile->col = tile->own_col - back(tile->own_col, BLOCK_N, args.n, ROWS);
   return true;
 }
 
@@ -188,7 +189,7 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
       mbarrier_wait(landed, parity);
     }
     FG_UNROLL(2)
-    for (int i = thread; i < (last - first) * ROWS / 4; i += WARPGROUP) {
+    for (int i = thread; i < (row < tile.own_col ? 0 : last - first) * ROWS / 4; i += WARPGROUP) {
       int line = i / (ROWS / 4), col = i % (ROWS / 4) * 4, lies_at = swizzled(first + line, col);
       float4 total = {};
       for (int part = 0; part < CLUSTER; part++) {
@@ -233,7 +234,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) swapped(const __grid_co
     wait_for_the_launch_before();
     if (elect_one()) produce(args, shared, range);
   } else {
-    if (warpgroup < WARPGROUPS) clear_rows(shared.a, args.tile_rows, threadIdx.x, CONSUMERS);
+    if (warpgroup < WARPGROUPS) clear_rows(shared.a, args.tile_rows, BLOCK_M, threadIdx.x, CONSUMERS);
     named_barrier_sync(INITIALISED, STAYING);
     if (CLUSTER > 1) cluster_arrive_relaxed();
     wait_for_the_launch_before();
