@@ -1,4 +1,5 @@
-/* Tries plans of level full on the GPU that is here, and writes the fastest of each shape into a table that the library reads. */
+/* Tries plans of level full on the GPU that is here, and writes for each shape one of the fastest into a table that the library reads: such
+ * that few kernels serve all shapes. */
 #include "cli.h"
 #include "tensor_format.h"
 
@@ -25,6 +26,8 @@ struct tuned {
   int64_t m, n, k;
   struct trial *trials; /* the first is the library's own plan */
   int trial_count, best;
+  double least; /* microseconds, of all trials */
+  bool is_served;
 };
 
 struct tuning {
@@ -32,7 +35,7 @@ struct tuning {
   fg_gpu gpu;
   const char *path; /* of the table; NULL: none is written */
   fg_scaling b_scaling;
-  double least_gain; /* so much faster, as a part of its time, must a plan be than the library's own to take its place */
+  double within; /* the least time of a shape, a plan may take so much longer, as a part of it */
   int rounds, most_tried;
   struct tuned *list;
   int64_t count;
@@ -146,7 +149,7 @@ static void time_trials(const struct tuning *of, struct tuned *shape) {
     trial->median = median(trial->us, of->rounds);
     if (trial->median < shape->trials[shape->best].median) shape->best = i;
   }
-  if (shape->trials[shape->best].median > shape->trials[0].median * (1 - of->least_gain)) shape->best = 0;
+  shape->least = shape->trials[shape->best].median;
 }
 
 static void find_trials(const struct tuning *of, struct tuned *shape, const fg_problem *there) {
@@ -173,6 +176,53 @@ static void tune(const struct tuning *of, struct tuned *shape) {
   progress_clear();
   free_operands(of->context, &there);
   release_operands(&problem);
+}
+
+/* --- Few kernels */
+
+static bool has_same_kernel(const fg_plan *x, const fg_plan *y) {
+  return x->order == y->order && x->block_m == y->block_m && x->block_n == y->block_n && x->stages == y->stages &&
+         x->cluster == y->cluster;
+}
+
+/* The shape's trial of a kernel; -1: there was none. */
+static int trial_of(const struct tuned *shape, const fg_plan *kernel) {
+  for (int i = 0; i < shape->trial_count; i++)
+    if (has_same_kernel(&shape->trials[i].plan, kernel)) return i;
+  return -1;
+}
+
+static bool serves(const struct tuning *of, const struct tuned *shape, const fg_plan *kernel) {
+  int trial = trial_of(shape, kernel);
+  return trial >= 0 && shape->trials[trial].median <= shape->least * (1 + of->within);
+}
+
+/* That serves most of the shapes that none does yet; NULL: all are served. */
+static const fg_plan *most_useful(const struct tuning *of) {
+  const fg_plan *found = NULL;
+  int64_t most = 0;
+  for (int64_t i = 0; i < of->count; i++)
+    for (int j = 0; j < of->list[i].trial_count && !of->list[i].is_served; j++) {
+      const fg_plan *kernel = &of->list[i].trials[j].plan;
+      int64_t served = 0;
+      for (int64_t other = 0; other < of->count; other++)
+        served += !of->list[other].is_served && serves(of, &of->list[other], kernel);
+      if (served > most) found = kernel, most = served;
+    }
+  return found;
+}
+
+/* The most useful kernel, then the most useful for what it leaves, and so on; and of these the fastest for each shape. Of what is equal, the
+ * first. */
+static void choose_kernels(struct tuning *of) {
+  for (int64_t i = 0; i < of->count; i++) of->list[i].best = -1;
+  for (const fg_plan *kernel; (kernel = most_useful(of));)
+    for (int64_t i = 0; i < of->count; i++) {
+      struct tuned *shape = &of->list[i];
+      int trial = trial_of(shape, kernel);
+      shape->is_served |= serves(of, shape, kernel);
+      if (trial >= 0 && (shape->best < 0 || shape->trials[trial].median < shape->trials[shape->best].median)) shape->best = trial;
+    }
 }
 
 /* --- The table */
@@ -218,7 +268,7 @@ static int compare_lines(const void *left, const void *right) {
   return order ? order : (int)x->b_scaling - (int)y->b_scaling;
 }
 
-/* After every shape, so that what ends the program early costs no more than the shape in hand. */
+/* After every shape, with the fastest of each, so that what ends the program early costs no more than the shape in hand. */
 static void write_table(struct tuning *of) {
   enum { LINE_BYTES = 200 };
   if (!of->path) return;
@@ -338,7 +388,7 @@ static void open_gpu(struct tuning *of, const char *device, int threads) {
 
 static enum outcome run(const struct command *command, int argc, const char **argv) {
   const char *config = NULL, *weights = NULL, *n = NULL, *k = NULL, *m = NULL, *listed = NULL, *out = NULL, *scaling = NULL;
-  const char *most = NULL, *rounds = NULL, *gain = NULL, *device = NULL, *threads = NULL;
+  const char *most = NULL, *rounds = NULL, *within = NULL, *device = NULL, *threads = NULL;
   int json = 0;
   struct poptOption options[] = {
       OPTION_MATRICES(config, weights, n, k),
@@ -349,7 +399,8 @@ static enum outcome run(const struct command *command, int argc, const char **ar
        "FILE"},
       {"most", '\0', POPT_ARG_STRING, &most, 0, "try at most N plans on a shape, the likeliest (default: 16)", "N"},
       {"rounds", '\0', POPT_ARG_STRING, &rounds, 0, "time each plan N times (default: 11)", "N"},
-      {"gain", '\0', POPT_ARG_STRING, &gain, 0, "leave the library's own plan only for N per cent (default: 2)", "N"},
+      {"within", '\0', POPT_ARG_STRING, &within, 0,
+       "of plans within N per cent of the fastest, those of few kernels (default: 3)", "N"},
       OPTION_DEVICE(device),
       OPTION_THREADS(threads),
       OPTION_JSON(json),
@@ -364,7 +415,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
                       .b_scaling = scaling_option("--scaling-b", scaling ? scaling : "128x128"),
                       .rounds = rounds ? (int)number_option("--rounds", rounds, 1, MOST_ROUNDS) : 11,
                       .most_tried = most ? (int)number_option("--most", most, 1, MOST_TRIED) : 16,
-                      .least_gain = (double)(gain ? number_option("--gain", gain, 0, 100) : 2) / 100};
+                      .within = (double)(within ? number_option("--within", within, 0, 100) : 3) / 100};
   if (of.b_scaling == FG_TENSOR) fail(BAD_USAGE, "--scaling-b is 'tensor'; level full takes 128x128 or 1x128");
   if (!m) m = "1-512,1024,2048,4096,8192";
   if (listed) {
@@ -382,6 +433,9 @@ static enum outcome run(const struct command *command, int argc, const char **ar
     add_to_table(&of, &of.list[i]);
     write_table(&of);
   }
+  choose_kernels(&of);
+  for (int64_t i = 0; i < of.count; i++) add_to_table(&of, &of.list[i]);
+  write_table(&of);
   if (json)
     print_json(&of);
   else

@@ -94,6 +94,23 @@ Test(tune, tries_plans_and_writes_a_table) {
   json_decref(json);
 }
 
+/* A kernel that serves both shapes takes a call of the driver more than the one or the other that serves but one. */
+Test(tune, takes_plans_of_few_kernels) {
+  for (int within = 0; within <= 100; within += 100) {
+    static const char *const constants[] = {"order", "block_m", "block_n", "stages", "cluster"};
+    char arguments[100];
+    snprintf(arguments, sizeof arguments, "tune --n 80 --k 256 --m 5,9 --most 8 --rounds 1 --within %d --json", within);
+    run_well(arguments);
+    json_t *json = json_loads(read_file("out"), JSON_REJECT_DUPLICATES, NULL), *shapes = json_object_get(json, "shapes");
+    const json_t *plans[2];
+    int alike = 0;
+    for (size_t i = 0; i < 2; i++) plans[i] = json_object_get(json_object_get(json_array_get(shapes, i), "best"), "plan");
+    for (int i = 0; i < 5; i++) alike += number(plans[0], constants[i]) == number(plans[1], constants[i]);
+    cr_expect(within == 0 ? alike < 5 : alike == 5, "%s: %d alike", arguments, alike);
+    json_decref(json);
+  }
+}
+
 Test(tune, keeps_what_a_table_has) {
   write_file("plans.txt", "finegemm plans 1\n"
                           "gpu sm_90a 132 NVIDIA H100 80GB HBM3\n"
@@ -224,7 +241,7 @@ Test(tune, refuses_in_a_sentence) {
       {"tune --shapes 64x128x128 --scaling-b tensor", 2, "--scaling-b is 'tensor'; level full takes"},
       {"tune --shapes 64x128x128 --rounds 0", 2, "--rounds is '0'"},
       {"tune --shapes 64x128x128 --most 0", 2, "--most is '0'"},
-      {"tune --shapes 64x128x128 --gain -1", 2, "--gain is '-1'"},
+      {"tune --shapes 64x128x128 --within -1", 2, "--within is '-1'"},
       {"tune now --shapes 64x128x128", 2, "'now' is one argument too many"},
       {"tune --config gone.json", 3, "gone.json: cannot be opened"},
       {"tune --shapes 64x128x128 --out bad.txt", 3, "--out: bad.txt cannot be read as tuned plans: line 1"},
