@@ -88,7 +88,7 @@ static void read_record(void) {
     record_count++;
   }
   fclose(file);
-  cr_assert_gt(record_count, 1400);
+  cr_assert_gt(record_count, 3400);
 }
 
 static bool is_problem(const struct measured *of, int64_t m, struct shape shape) {
@@ -127,15 +127,15 @@ Test(choose, model_is_near_what_was_measured, .init = read_record) {
     const fg_plan *plan = &record[i].plan;
     bool is_narrow = plan->order == FG_A_BY_B && plan->block_m == 128 && plan->block_n <= 64; /* of which it sees too little */
     if (record[i].us < 1.3 * best) {
-      cr_expect(error <= 0.16, "m %lld n %lld k %lld, order %d, %d x %d, cluster %d: %g us, measured %g", (long long)record[i].m,
+      cr_expect(error <= 0.2, "m %lld n %lld k %lld, order %d, %d x %d, cluster %d: %g us, measured %g", (long long)record[i].m,
                 (long long)record[i].shape.n, (long long)record[i].shape.k, record[i].plan.order, record[i].plan.block_m,
                 record[i].plan.block_n, record[i].plan.cluster, us, record[i].us);
       squares += error * error, worst = fmax(worst, error), near++;
     } else if (record[i].us < 2 * best) {
-      cr_expect(error <= (is_narrow ? 0.44 : 0.39)); /* 0.32 of the others with this record */
+      cr_expect(error <= (is_narrow ? 0.45 : 0.36));
       if (!is_narrow) far_squares += error * error, far_worst = fmax(far_worst, error), far++;
     } else {
-      cr_expect(us >= (is_narrow ? 1.35 : 1.4) * best, "%g", us / best);
+      cr_expect(us >= (is_narrow ? 1.29 : 1.31) * best, "%g", us / best);
       least_slow = fmin(least_slow, us / best);
     }
   }
@@ -143,8 +143,8 @@ Test(choose, model_is_near_what_was_measured, .init = read_record) {
       "near the best: %d, root of the mean square of log %.4f, worst %.3f; below twice that: %d, %.4f, %.3f; others: from %.2f "
       "of the best on",
       near, root_mean(squares, near), worst, far, root_mean(far_squares, far), far_worst, least_slow);
-  cr_expect(near > 1000 && root_mean(squares, near) <= 0.0435, "%d, %g", near, root_mean(squares, near));
-  cr_expect(far > 200 && root_mean(far_squares, far) <= 0.105, "%d, %g", far, root_mean(far_squares, far));
+  cr_expect(near > 2000 && root_mean(squares, near) <= 0.044, "%d, %g", near, root_mean(squares, near));
+  cr_expect(far > 600 && root_mean(far_squares, far) <= 0.1, "%d, %g", far, root_mean(far_squares, far));
 }
 
 /* Of every shape that was measured, by the model and by the library's table. */
@@ -162,15 +162,15 @@ Test(choose, what_is_chosen_was_measured_nearly_best, .init = read_record) {
     cr_log_info("m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %.3f of the best; tuned: %.3f", (long long)m,
                 (long long)shape.n, (long long)shape.k, plan.order, plan.block_m, plan.block_n, plan.cluster, regret,
                 regret_tuned);
-    cr_expect(regret <= 1.12, "m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %g of the best", (long long)m,
+    cr_expect(regret <= 1.1, "m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %g of the best", (long long)m,
               (long long)shape.n, (long long)shape.k, plan.order, plan.block_m, plan.block_n, plan.cluster, regret);
-    cr_expect(regret_tuned <= 1.01, "m %lld n %lld k %lld: %g of the best by the table", (long long)m, (long long)shape.n,
+    cr_expect(regret_tuned <= 1.03, "m %lld n %lld k %lld: %g of the best by the table", (long long)m, (long long)shape.n,
               (long long)shape.k, regret_tuned);
     worst = fmax(worst, regret), worst_tuned = fmax(worst_tuned, regret_tuned);
     logs += log(regret), count++;
   }
   cr_log_info("%d shapes: %.4f in the mean, %.3f at worst; tuned: %.3f at worst", count, exp(logs / count), worst, worst_tuned);
-  cr_expect(count == 64 && exp(logs / count) <= 1.025, "%d, %g in the mean", count, exp(logs / count));
+  cr_expect(count == 143 && exp(logs / count) <= 1.015, "%d, %g in the mean", count, exp(logs / count));
 }
 
 /* --- Plans */
@@ -338,8 +338,8 @@ static int count_kernels(bool tables_too) {
 Test(choose, few_kernels_are_wanted) {
   int count = count_kernels(false), with_tables = count_kernels(true);
   cr_log_info("%d kernels for %d shapes, m 1 to 8192; with the library's tables %d", count, MEASURED_SHAPES, with_tables);
-  cr_expect_leq(count, 14);
-  cr_expect_leq(with_tables, 40);
+  cr_expect_leq(count, 18);
+  cr_expect_leq(with_tables, 28);
 }
 
 Test(choose, split_is_as_demanded) {
@@ -564,7 +564,7 @@ Test(tuned, those_that_are_shipped_are_tables) {
   for (const struct fg_source *text = fg_embedded_plans; text->name; text++)
     cr_expect(fg_tuned_parse(text->text, strlen(text->text), &table, why), "%s: %s", text->name, why);
   cr_expect_eq(fg_tuned_shipped()->count, table.count);
-  cr_expect_geq(table.count, 64);
+  cr_expect_geq(table.count, 143);
 }
 
 Test(tuned, those_that_are_shipped_are_taken) {
@@ -591,12 +591,12 @@ Test(tuned, a_row_more_costs_little_in_those_that_are_shipped) {
     const fg_tuned_plan *before = &table->plans[i - 1], *tuned = &table->plans[i];
     bool is_next = before->n == tuned->n && before->k == tuned->k && tuned->m == fg_class_of_m(before->m + 1);
     if (!is_next || before->b_scaling != tuned->b_scaling || strcmp(before->gpu.name, tuned->gpu.name) != 0) continue;
-    cr_expect(tuned->us <= 1.25 * before->us, "n %lld k %lld: %g us at m %lld, %g before", (long long)tuned->n,
+    cr_expect(tuned->us <= 1.255 * before->us, "n %lld k %lld: %g us at m %lld, %g before", (long long)tuned->n,
               (long long)tuned->k, tuned->us, (long long)tuned->m, before->us);
     worst = fmax(worst, tuned->us / before->us), count++;
   }
   cr_log_info("%d steps, the largest is %.3f", count, worst);
-  cr_expect_geq(count, 21);
+  cr_expect_geq(count, 63);
 }
 
 /* --- The functions themselves */
