@@ -397,16 +397,28 @@ static void print_lesson(json_t *const *files, int count, const char *name) {
 }
 
 /* A level with tensor cores beside the one before it and cuBLASLt with the same scales, each with its fastest tile; of the level `full`,
- * which is timed at many shapes, where the one before was timed too. */
-static void print_rung_rows(json_t *const *files, int count, const json_t *run, const char *name, const char *before) {
+ * which is timed at many shapes, where the one before was timed too. False: nowhere, and nothing is printed. */
+static bool print_rung_rows(json_t *const *files, int count, const json_t *run, const char *name, const char *before,
+                            bool is_second) {
   size_t r;
   const json_t *result;
+  bool is_printed = false;
   json_array_foreach(json_object_get(run, "levels"), r, result) {
     const json_t *row = row_of(json_object_get(result, "rows"), name);
     double us = inside(row, "cold", "median_us"),
            before_us = inside(gpu_row(files, count, run, result, before), "cold", "median_us");
     double peer_us = inside(row_of(json_object_get(result, "peers"), "cublaslt-block"), "cold", "median_us");
     if (!row || (strcmp(name, "full") == 0 && isnan(before_us))) continue;
+    if (!is_printed) {
+      if (is_second) printf("\n");
+      print_gpu_head(run);
+      printf("; ");
+      print_gpu_tail(run);
+      printf(".\n\n| m | n | k | tile | us | TFLOPS | of the limit | TFLOPS, settled | times `%s` | times cuBLASLt's |\n"
+             "|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|\n",
+             before);
+    }
+    is_printed = true;
     printf("| %.0f | %.0f | %.0f | %.0fx%.0f | %.1f | ", number(result, "m"), number(result, "n"), number(result, "k"),
            number(row, "block_m"), number(row, "block_n"), us);
     print_tflops(number(row, "gflops") * 1e-3);
@@ -415,6 +427,7 @@ static void print_rung_rows(json_t *const *files, int count, const json_t *run, 
     isnan(before_us) ? printf(" | |") : printf(" | %.2f |", before_us / us);
     isnan(peer_us) ? printf(" |\n") : printf(" %.2f |\n", peer_us / us);
   }
+  return is_printed;
 }
 
 /* --- What a profiler counted */
@@ -484,18 +497,8 @@ static void print_counters(const json_t *file, const char *name, const char *bef
 static void print_rung(json_t *const *files, int count, const fg_level_info *level) {
   const char *before = level[-1].name;
   bool is_recorded = false;
-  for (int f = 0; f < count; f++) {
-    if (!is_gpu(files[f]) || !has_level(files[f], level->name)) continue;
-    printf("%s", is_recorded ? "\n" : "");
-    print_gpu_head(files[f]);
-    printf("; ");
-    print_gpu_tail(files[f]);
-    printf(".\n\n| m | n | k | tile | us | TFLOPS | of the limit | TFLOPS, settled | times `%s` | times cuBLASLt's |\n"
-           "|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|\n",
-           before);
-    print_rung_rows(files, count, files[f], level->name, before);
-    is_recorded = true;
-  }
+  for (int f = 0; f < count; f++)
+    if (is_gpu(files[f]) && print_rung_rows(files, count, files[f], level->name, before, is_recorded)) is_recorded = true;
   if (!is_recorded) printf("No run of `bench_gpu` with this level is recorded yet.\n");
   for (int f = 0; f < count; f++)
     if (is_gpu_counters(files[f])) print_counters(files[f], level->name, before);
