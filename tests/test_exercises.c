@@ -80,7 +80,7 @@ Test(exercises, pages_say_what_an_h100_did) {
     says(file, "06_wgmma", number, "Of all of this page's mistakes, an H100 showed one: the wrong swizzle",
          EACH(number == 3 ? "wrong bits" : "right bits in 50"));
   says(file, "07_tma", 1, "An H100 did not get as far as wrong bits: it hung, or ended with an error",
-       THREE("hangs", "error", "error"));
+       THREE("error", "hangs", "error"));
   says(file, "07_tma", 2, "this kernel and those of `defects::each_is_found` with this mistake hung on an H100", EACH("hangs"));
   says(file, "07_tma", 3, "A GPU says nothing in such a case. It hangs.", EACH("hangs"));
   says(file, "07_tma", 4, "right bits, in every launch that was tried", EACH("right bits in 50"));
@@ -96,8 +96,17 @@ Test(exercises, pages_say_what_an_h100_did) {
   says(file, "10_cluster", 1, "Every test on an H100 passed", EACH("right bits in 50"));
   says(file, "10_cluster", 2, "On an H100 this kernel had the right bits, each time", EACH("right bits in 50"));
   says(file, "10_cluster", 3, "Mostly both blocks begin together, and it is", EACH("right bits in 50"));
-  says(file, "10_cluster", 4, "this one had wrong bits in a few launches of this page's problem and in most of two larger ones",
-       THREE("wrong bits in 5 of 50", "wrong bits in 49 of 50", "wrong bits in 50 of 50"));
+  says(file, "10_cluster", 4,
+       "this one had wrong bits in none of 50 of this page's problem and of one larger one, and in all of another",
+       THREE("right bits in 50", "right bits in 50", "wrong bits in 50 of 50"));
   says(file, "10_cluster", 5, "An H100 hung.", EACH("hangs"));
+  for (int number = 1; number <= 2; number++) {
+    says(file, "11_shapes", number, "an H100 shows both of these mistakes, in every launch", EACH("wrong bits in 50 of 50"));
+    says(file, "12_overlap", number, "An H100 had the right bits with either mistake, in every launch", EACH("right bits in 50"));
+  }
+  says(file, "13_small_m", 1, "No tolerance would find it", EACH("wrong bits in 50 of 50"));
+  for (int number = 2; number <= 4; number++)
+    says(file, "13_small_m", number, "the three before this one it let pass, with the right bits", EACH("right bits in 50"));
+  says(file, "13_small_m", 5, "An H100 ended it with an error that names no line", EACH("error"));
   free(file);
 }
