@@ -4,6 +4,7 @@
 #include "bench.h"
 #include "gpu_machine.h"
 #include "median.h"
+#include "tensor_map.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -257,6 +258,23 @@ static void ask_pointers(const struct call *call) {
   }
 }
 
+/* A's, B's and D's, as level full makes them. */
+static void make_maps(const struct call *call) {
+  const fg_problem *problem = &call->problem;
+  struct fg_tensor tensor = {.name = "a",
+                             .data = problem->a.data,
+                             .type = problem->a.type,
+                             .matrices = 1,
+                             .rows = problem->m,
+                             .cols = problem->k,
+                             .ld = problem->k,
+                             .box_rows = 64,
+                             .box_cols = 128,
+                             .swizzle_bytes = 128};
+  CUtensorMap map;
+  for (int i = 0; i < 3; i++) require(fg_tensor_map(call->driver, &tensor, &map));
+}
+
 static void push_and_pop(const struct call *call) {
   CUcontext popped;
   call->driver->cuCtxPushCurrent(call->primary);
@@ -296,8 +314,10 @@ static json_t *later_calls(fg_context *context, const struct fg_driver *driver, 
     json_t *prepare = time_calls("  of it: check, plan, context (fg_prepare)", &call, call_prepare);
     json_t *pointers = time_calls("  of it: attributes of 5 pointers", &call, ask_pointers);
     json_t *context_us = time_calls("  of it, and of fg_prepare: push and pop of the context", &call, push_and_pop);
-    json_array_append_new(rows, json_pack("{s:s, s:o, s:o, s:o, s:o}", "name", name_of(levels[level]), "call", all, "prepare",
-                                          prepare, "pointers", pointers, "push_and_pop", context_us));
+    json_t *row = json_pack("{s:s, s:o, s:o, s:o, s:o}", "name", name_of(levels[level]), "call", all, "prepare", prepare,
+                            "pointers", pointers, "push_and_pop", context_us);
+    if (levels[level] == FG_FULL) json_object_set_new(row, "maps", time_calls("  of it: three tensor maps", &call, make_maps));
+    json_array_append_new(rows, row);
   }
   require(fg_memory_free(context, operands));
   require(fg_memory_free(context, scales));

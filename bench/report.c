@@ -316,11 +316,16 @@ static void print_gpu_host(const json_t *file) {
   json_array_foreach(json_object_get(file, "kernels"), i, row)
     print_times(text(row, "source"), text(row, "defines"), json_object_get(row, "times"));
   printf("\nA later call, in microseconds, median of 10,000 (of 100, 99 are within):\n\n"
-         "| | all | check, plan, context | attributes of pointers |\n|---|--:|--:|--:|\n");
-  json_array_foreach(json_object_get(file, "later_calls"), i, row)
-    printf("| `%s` | %.2f (%.2f) | %.2f (%.2f) | %.2f (%.2f) |\n", text(row, "name"), inside(row, "call", "median_us"),
-           inside(row, "call", "p99_us"), inside(row, "prepare", "median_us"), inside(row, "prepare", "p99_us"),
-           inside(row, "pointers", "median_us"), inside(row, "pointers", "p99_us"));
+         "| | all | check, plan, context | attributes of pointers | tensor maps |\n|---|--:|--:|--:|--:|\n");
+  json_array_foreach(json_object_get(file, "later_calls"), i, row) {
+    static const char *const parts[] = {"call", "prepare", "pointers", "maps"};
+    printf("| `%s` |", text(row, "name"));
+    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++)
+      json_object_get(row, parts[p])
+          ? printf(" %.2f (%.2f) |", inside(row, parts[p], "median_us"), inside(row, parts[p], "p99_us"))
+          : printf(" |");
+    printf("\n");
+  }
   const json_t *model = json_object_get(file, "model");
   printf("\nAll kernels of a model, for %.0f problems: %.0f, in %.2f seconds.\n", number(model, "problems"),
          number(model, "kernels"), number(model, "seconds"));
