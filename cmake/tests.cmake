@@ -179,7 +179,7 @@ foreach(example ${PROJECT_SOURCE_DIR}/examples/example_header.c ${PROJECT_BINARY
   target_link_libraries(${name} PRIVATE finegemm fg_options)
   add_test(NAME ${name} COMMAND ${name})
 endforeach()
-set_tests_properties(example_header PROPERTIES PASS_REGULAR_EXPRESSION "d\\[0\\] = -0\\.75")
+set_tests_properties(example_header PROPERTIES PASS_REGULAR_EXPRESSION "d\\[0\\] = -0\\.750 0\\.750 0\\.375")
 set_tests_properties(example_readme PROPERTIES PASS_REGULAR_EXPRESSION "^448\n$")
 
 # A sanitized library is not for programs that are not sanitized.

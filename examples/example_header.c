@@ -39,7 +39,7 @@ int main(void) {
   if (fg_gemm(context, &problem)) return failed("fg_gemm");
   fg_context_destroy(context);
 
-  printf("d[0] = %g %g %g ...\n", (double)d[0][0], (double)d[0][1], (double)d[0][2]);
+  printf("d[0] = %.3f %.3f %.3f ...\n", (double)d[0][0], (double)d[0][1], (double)d[0][2]);
   return 0;
 }
 //! [example]
