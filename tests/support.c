@@ -481,7 +481,7 @@ unsigned char random_code(enum values values, fg_type type, uint64_t *state) {
   case INTEGERS:
     return (unsigned char)encode(type, (double)(random >> 8 & 7) - 3);
   case ZEROS:
-    return random >> 8 & 7 ? sign : (unsigned char)(sign | random >> 16 % largest);
+    return random >> 8 & 7 ? sign : (unsigned char)(sign | (random >> 16) % (largest + 1u));
   case SUBNORMAL:
     return (unsigned char)(sign | (random >> 8) % (type == FG_E4M3 ? 8 : 4));
   case SATURATED:
