@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ struct tuning {
   fg_gpu gpu;
   const char *path; /* of the table; NULL: none is written */
   fg_scaling b_scaling;
-  double within; /* the least time of a shape, a plan may take so much longer, as a part of it */
+  double within; /* by this part of its shape's least time a plan may be slower */
   int rounds, most_tried;
   struct tuned *list;
   int64_t count;
@@ -192,35 +193,43 @@ static int trial_of(const struct tuned *shape, const fg_plan *kernel) {
   return -1;
 }
 
-static bool serves(const struct tuning *of, const struct tuned *shape, const fg_plan *kernel) {
+/* How long the shape takes with the kernel, of its least time; infinite if longer than it may. */
+static double longer_with(const struct tuning *of, const struct tuned *shape, const fg_plan *kernel) {
   int trial = trial_of(shape, kernel);
-  return trial >= 0 && shape->trials[trial].median <= shape->least * (1 + of->within);
+  double longer = trial < 0 ? INFINITY : shape->trials[trial].median / shape->least;
+  return longer <= 1 + of->within ? longer : INFINITY;
 }
 
-/* That serves most of the shapes that none does yet; NULL: all are served. */
+/* The kernel that serves most of the shapes that have none yet, and if others serve as many, the one with which these take least longer;
+ * NULL: all have one. */
 static const fg_plan *most_useful(const struct tuning *of) {
   const fg_plan *found = NULL;
   int64_t most = 0;
-  for (int64_t i = 0; i < of->count; i++)
-    for (int j = 0; j < of->list[i].trial_count && !of->list[i].is_served; j++) {
+  double least = 0;
+  for (int64_t i = 0; i < of->count; i++) {
+    if (of->list[i].is_served) continue;
+    for (int j = 0; j < of->list[i].trial_count; j++) {
       const fg_plan *kernel = &of->list[i].trials[j].plan;
       int64_t served = 0;
-      for (int64_t other = 0; other < of->count; other++)
-        served += !of->list[other].is_served && serves(of, &of->list[other], kernel);
-      if (served > most) found = kernel, most = served;
+      double sum = 0;
+      for (int64_t other = 0; other < of->count; other++) {
+        double longer = of->list[other].is_served ? INFINITY : longer_with(of, &of->list[other], kernel);
+        if (isfinite(longer)) served++, sum += longer;
+      }
+      if (served > most || (served > 0 && served == most && sum < least)) found = kernel, most = served, least = sum;
     }
+  }
   return found;
 }
 
-/* The most useful kernel, then the most useful for what it leaves, and so on; and of these the fastest for each shape. Of what is equal, the
- * first. */
+/* The most useful kernel, then the most useful for what it leaves, and so on; and of these the fastest for each shape. */
 static void choose_kernels(struct tuning *of) {
   for (int64_t i = 0; i < of->count; i++) of->list[i].best = -1;
   for (const fg_plan *kernel; (kernel = most_useful(of));)
     for (int64_t i = 0; i < of->count; i++) {
       struct tuned *shape = &of->list[i];
       int trial = trial_of(shape, kernel);
-      shape->is_served |= serves(of, shape, kernel);
+      shape->is_served |= isfinite(longer_with(of, shape, kernel));
       if (trial >= 0 && (shape->best < 0 || shape->trials[trial].median < shape->trials[shape->best].median)) shape->best = trial;
     }
 }
@@ -445,5 +454,5 @@ static enum outcome run(const struct command *command, int argc, const char **ar
 
 const struct command command_tune = {
     "tune", "--shapes MxNxK,... | --config config.json | --weights FILE | --n N,... --k K,... [OPTION...]",
-    "Finds the fastest plans of level full on this GPU, and writes them into a table",
+    "Times plans of level full on this GPU, and writes a table of those that are fast and want few kernels",
     "\nTimes each alone, with cold caches, and compares their bits. docs/tuning.md tells of the table.", run};
