@@ -258,7 +258,7 @@ static void ask_pointers(const struct call *call) {
   }
 }
 
-/* A's, B's and D's, as level full makes them. */
+/* As many as level full makes here, each of A. */
 static void make_maps(const struct call *call) {
   const fg_problem *problem = &call->problem;
   struct fg_tensor tensor = {.name = "a",

@@ -5,11 +5,11 @@ set output picture
 set border 3 lc rgb "#666666"
 set grid lc rgb "#dddddd"
 set tics nomirror textcolor rgb "#333333"
-set xlabel "m" textcolor rgb "#333333"
+set xlabel "m" offset 0,0.7 textcolor rgb "#333333"
 set ylabel "microseconds, cold" textcolor rgb "#333333"
 set yrange [0:*]
 set xtics 64
-set key outside below left Left reverse maxrows 2 textcolor rgb "#333333"
+set key outside below left Left reverse spacing 1.2 textcolor rgb "#333333"
 gpu = system(sprintf("sed -n '1s/^# \\(.*\\): [^:]*$/\\1/p' '%s'", data))
 set title gpu textcolor rgb "#333333" noenhanced font ",12"
 name(i) = system(sprintf("sed -n 's/^# .*: //p' '%s' | sed -n %dp", data, i + 1))

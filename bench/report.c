@@ -401,10 +401,20 @@ static void print_lesson(json_t *const *files, int count, const char *name) {
   }
 }
 
+static void print_rung_head(const json_t *run, const char *before, bool is_second) {
+  if (is_second) printf("\n");
+  print_gpu_head(run);
+  printf("; ");
+  print_gpu_tail(run);
+  printf(".\n\n| m | n | k | tile | us | TFLOPS | of the limit | TFLOPS, settled | times `%s` | times cuBLASLt's |\n"
+         "|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|\n",
+         before);
+}
+
 /* A level with tensor cores beside the one before it and cuBLASLt with the same scales, each with its fastest tile; of the level `full`,
  * which is timed at many shapes, where the one before was timed too. False: nowhere, and nothing is printed. */
-static bool print_rung_rows(json_t *const *files, int count, const json_t *run, const char *name, const char *before,
-                            bool is_second) {
+static bool print_rung_table(json_t *const *files, int count, const json_t *run, const char *name, const char *before,
+                             bool is_second) {
   size_t r;
   const json_t *result;
   bool is_printed = false;
@@ -415,15 +425,9 @@ static bool print_rung_rows(json_t *const *files, int count, const json_t *run, 
     double peer_us = inside(row_of(json_object_get(result, "peers"), "cublaslt-block"), "cold", "median_us");
     if (!row || (strcmp(name, "full") == 0 && isnan(before_us))) continue;
     if (!is_printed) {
-      if (is_second) printf("\n");
-      print_gpu_head(run);
-      printf("; ");
-      print_gpu_tail(run);
-      printf(".\n\n| m | n | k | tile | us | TFLOPS | of the limit | TFLOPS, settled | times `%s` | times cuBLASLt's |\n"
-             "|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|\n",
-             before);
+      print_rung_head(run, before, is_second);
+      is_printed = true;
     }
-    is_printed = true;
     printf("| %.0f | %.0f | %.0f | %.0fx%.0f | %.1f | ", number(result, "m"), number(result, "n"), number(result, "k"),
            number(row, "block_m"), number(row, "block_n"), us);
     print_tflops(number(row, "gflops") * 1e-3);
@@ -503,7 +507,7 @@ static void print_rung(json_t *const *files, int count, const fg_level_info *lev
   const char *before = level[-1].name;
   bool is_recorded = false;
   for (int f = 0; f < count; f++)
-    if (is_gpu(files[f]) && print_rung_rows(files, count, files[f], level->name, before, is_recorded)) is_recorded = true;
+    if (is_gpu(files[f]) && print_rung_table(files, count, files[f], level->name, before, is_recorded)) is_recorded = true;
   if (!is_recorded) printf("No run of `bench_gpu` with this level is recorded yet.\n");
   for (int f = 0; f < count; f++)
     if (is_gpu_counters(files[f])) print_counters(files[f], level->name, before);

@@ -198,7 +198,7 @@ void print_full(const json_t *file, const char *path) {
   stem_of(path, stem, sizeof stem);
   printf("\n**The level `full`, %zu shapes:** ", shapes);
   print_head(file);
-  printf(" Geometric means of ratios.\n\n");
+  printf("%s\n\n", peer_count > 0 ? " Geometric means of ratios." : "");
   print_classes(file, peers, peer_count);
   print_steps(file);
   if (shapes <= MOST_SHAPES_IN_A_TABLE) print_shapes(file, &all_rows, peers, peer_count);

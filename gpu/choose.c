@@ -177,7 +177,7 @@ static void take(const struct candidate *candidate, fg_plan *plan) {
 }
 
 /* A tile of 8 or 32 rows of A is for so many rows: more are multiplied 64 at a time, at least. And so few rows are for such tiles: with A's
- * on the tensor core's side they take longer. */
+ * on the tensor core's side they take longer, mostly. */
 static bool is_for_rows(const struct candidate *candidate, const fg_plan *wish, int64_t m) {
   if (wish->block_m) return true;
   if (candidate->order == FG_A_BY_B) return m > ROWS / 2 || wish->order;

@@ -38,10 +38,10 @@ int fg_plan_shares_b(const fg_plan *plan) {
 int fg_plan_tile_rows(const fg_plan *plan, int64_t m) {
   if (plan->level != FG_FULL || m == 0) return plan->block_m;
   int64_t tiles = round_up(round_up(m, plan->block_m) / plan->block_m, fg_plan_shares_b(plan));
-  int rows = (int)(round_up(m, tiles) / tiles), step = 8; /* as many are swizzled together */
-  if (plan->order == FG_A_BY_B && tiles > 1) step = 16;   /* as many are stored together */
-  if (plan->order == FG_A_BY_B && tiles == 1) step = fg_plan_shares_a(plan) > 1 ? 8 * fg_plan_shares_a(plan) : 1;
-  return (int)round_up(rows, step);
+  int step = 8; /* as many are swizzled together */
+  if (plan->order == FG_A_BY_B)
+    step = tiles > 1 || fg_plan_shares_a(plan) > 1 ? 16 : 1; /* stored, or swizzled for each of two blocks */
+  return (int)round_up(round_up(m, tiles) / tiles, step);
 }
 
 static int64_t tiles_of(const fg_plan *plan, const fg_problem *full) {

@@ -116,7 +116,8 @@ static double measured_us(int64_t m, struct shape shape, const fg_plan *plan) {
 static double root_mean(double squares, int count) { return sqrt(squares / count); }
 
 /* Of what comes near the best of a shape, for which alone the model is there; more coarsely, of what takes less than twice that; and what
- * takes longer is no temptation. */
+ * takes longer is no temptation. The bounds are what comes out for this record and these constants, rounded up: whoever changes either sees
+ * whether the model has become worse. */
 Test(choose, model_is_near_what_was_measured, .init = read_record) {
   double squares = 0, far_squares = 0, worst = 0, far_worst = 0, least_slow = INFINITY;
   int near = 0, far = 0;
@@ -582,7 +583,7 @@ Test(tuned, those_that_are_shipped_are_taken) {
   }
 }
 
-/* From a class to the next, by the times of the tables where both are in one. */
+/* From a class to the next, by the times of the tables where both are in one; 25.03 % is the most, for 7168 x 16384 at m 385. */
 Test(tuned, a_row_more_costs_little_in_those_that_are_shipped) {
   const struct fg_tuned *table = fg_tuned_shipped(); /* sorted: the classes of a shape lie beside each other */
   double worst = 0;

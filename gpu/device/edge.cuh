@@ -17,8 +17,10 @@ __device__ inline int back(int begin, int size, int end, int step) {
 __device__ inline bool clear_rows(unsigned char (*a)[BLOCK_M][BLOCK_K], int from, int end, int thread, int threads) {
   if (from >= end) return false;
   FG_UNROLL(1)
-  for (int stage = thread / 32; stage < STAGES; stage += threads / 32) FG_UNROLL(1)
-  for (int i = thread % 32; i < (end - from) * BLOCK_K / 16; i += 32) ((float4 *)a[stage][from])[i] = {};
+  for (int stage = thread / 32; stage < STAGES; stage += threads / 32) {
+    FG_UNROLL(1)
+    for (int i = thread % 32; i < (end - from) * BLOCK_K / 16; i += 32) ((float4 *)a[stage][from])[i] = {};
+  }
   fence_proxy_async();
   return true;
 }

@@ -14,8 +14,8 @@
 enum { BOX_COLS = !D_TYPE ? 32 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 == 0 ? 32 : 16, BOX_BYTES = BOX_COLS * (D_TYPE ? 2 : 4) };
 enum { ROWS = 16, PART_BOXES = D_TYPE ? BLOCK_N / BOX_COLS : 1, BOXES = PARTS * PART_BOXES };
 
-/* Of D: where it begins; whose are its first rows and columns, if others have some that lie before; and the row where it ends. Rows lie
- * ROWS times some number apart, columns some boxes. */
+/* Where it begins in D; the first row and column that are its own, as what lies before is another's; and the row where its own end. Its
+ * own begin a multiple of ROWS rows, and whole boxes, after the tile does. */
 struct tile {
   int row, col, own_row, own_col, end_row;
 };

@@ -70,7 +70,7 @@ __device__ static struct tile take_tile(struct walk *walk) {
   walk->within += gridDim.x / CLUSTER;
   walk->left--;
   struct tile tile;
-  tile.own_row = (SHARES_A ? row : row * CLUSTER + rank) * walk->tile_rows,
+  tile.own_row = (SHARES_A ? row : row * CLUSTER + rank) * walk->tile_rows;
   tile.own_col = (SHARES_A ? col * CLUSTER + rank : col) * BLOCK_N;
   tile.row = tile.own_row - back(tile.own_row, walk->tile_rows, walk->m, ROWS);
   tile.col = tile.own_col - back(tile.own_col, BLOCK_N, walk->n, ALIKE);
