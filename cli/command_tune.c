@@ -25,10 +25,9 @@ struct trial {
 /* A shape and a class of m. */
 struct tuned {
   int64_t m, n, k;
-  struct trial *trials; /* the first is the library's own plan */
-  int trial_count, best;
-  double least; /* microseconds, of all trials */
-  bool is_served;
+  struct trial *trials;  /* the first is the library's own plan */
+  int trial_count, best; /* the fastest, and then of those whose kernels are kept; -1: there is none yet */
+  double least;          /* microseconds, of all trials */
 };
 
 struct tuning {
@@ -193,11 +192,15 @@ static int trial_of(const struct tuned *shape, const fg_plan *kernel) {
   return -1;
 }
 
-/* How long the shape takes with the kernel, of its least time; infinite if longer than it may. */
-static double longer_with(const struct tuning *of, const struct tuned *shape, const fg_plan *kernel) {
-  int trial = trial_of(shape, kernel);
+/* How long a trial of the shape takes, of its least time; infinite if longer than it may, or if there is no such trial. */
+static double longer_with(const struct tuning *of, const struct tuned *shape, int trial) {
   double longer = trial < 0 ? INFINITY : shape->trials[trial].median / shape->least;
   return longer <= 1 + of->within ? longer : INFINITY;
+}
+
+/* By a kernel that is kept. */
+static bool is_served(const struct tuning *of, const struct tuned *shape) {
+  return isfinite(longer_with(of, shape, shape->best));
 }
 
 /* The kernel that serves most of the shapes that have none yet, and if others serve as many, the one with which these take least longer;
@@ -207,16 +210,17 @@ static const fg_plan *most_useful(const struct tuning *of) {
   int64_t most = 0;
   double least = 0;
   for (int64_t i = 0; i < of->count; i++) {
-    if (of->list[i].is_served) continue;
+    if (is_served(of, &of->list[i])) continue;
     for (int j = 0; j < of->list[i].trial_count; j++) {
       const fg_plan *kernel = &of->list[i].trials[j].plan;
       int64_t served = 0;
       double sum = 0;
       for (int64_t other = 0; other < of->count; other++) {
-        double longer = of->list[other].is_served ? INFINITY : longer_with(of, &of->list[other], kernel);
+        const struct tuned *shape = &of->list[other];
+        double longer = is_served(of, shape) ? INFINITY : longer_with(of, shape, trial_of(shape, kernel));
         if (isfinite(longer)) served++, sum += longer;
       }
-      if (served > most || (served > 0 && served == most && sum < least)) found = kernel, most = served, least = sum;
+      if (served > most || (served == most && sum < least)) found = kernel, most = served, least = sum;
     }
   }
   return found;
@@ -229,7 +233,6 @@ static void choose_kernels(struct tuning *of) {
     for (int64_t i = 0; i < of->count; i++) {
       struct tuned *shape = &of->list[i];
       int trial = trial_of(shape, kernel);
-      shape->is_served |= isfinite(longer_with(of, shape, kernel));
       if (trial >= 0 && (shape->best < 0 || shape->trials[trial].median < shape->trials[shape->best].median)) shape->best = trial;
     }
 }

@@ -68,6 +68,7 @@ static void run_well(const char *arguments) {
 }
 
 static json_int_t number(const json_t *object, const char *key) { return json_integer_value(json_object_get(object, key)); }
+static double us_of(const json_t *trial) { return json_number_value(json_object_get(trial, "us")); }
 
 /* Each class of m once; the library's own plan first, which no other beats where each takes as many calls of the driver. */
 Test(tune, tries_plans_and_writes_a_table) {
@@ -85,7 +86,7 @@ Test(tune, tries_plans_and_writes_a_table) {
                  *first = json_object_get(json_array_get(tried, 0), "plan");
     cr_assert(number(shape, "m") == ms[i] && number(shape, "n") == 80 && number(shape, "k") == 256);
     cr_assert_eq(json_array_size(tried), 3);
-    cr_assert(json_equal(best, first) && json_number_value(json_object_get(json_object_get(shape, "best"), "us")) > 0);
+    cr_assert(json_equal(best, first) && us_of(json_object_get(shape, "best")) > 0);
     cr_assert(table[i].m == ms[i] && table[i].plan.block_m == number(best, "block_m") &&
               table[i].plan.cluster == number(best, "cluster") && table[i].plan.stages == number(best, "stages") &&
               table[i].b_scaling == FG_128X128 && table[i].gpu.sms == 132);
@@ -110,9 +111,8 @@ Test(tune, takes_plans_of_few_kernels) {
       const json_t *shape = json_array_get(shapes, i), *best = json_object_get(shape, "best"), *trial;
       double least = INFINITY;
       size_t t;
-      json_array_foreach(json_object_get(shape, "tried"), t, trial)
-        least = fmin(least, json_number_value(json_object_get(trial, "us")));
-      cr_expect_leq(json_number_value(json_object_get(best, "us")), least * (1 + withins[w] / 100.0));
+      json_array_foreach(json_object_get(shape, "tried"), t, trial) least = fmin(least, us_of(trial));
+      cr_expect_leq(us_of(best), least * (1 + withins[w] / 100.0));
       plans[i] = json_object_get(best, "plan");
     }
     for (int i = 0; i < 5; i++) alike += number(plans[0], constants[i]) == number(plans[1], constants[i]);
@@ -125,11 +125,11 @@ Test(tune, takes_the_fastest_plan_of_one_shape) {
   run_well("tune --n 80 --k 256 --m 5 --most 8 --rounds 1 --within 100 --json");
   json_t *json = json_loads(read_file("out"), JSON_REJECT_DUPLICATES, NULL),
          *shape = json_array_get(json_object_get(json, "shapes"), 0), *trial;
-  double best = json_number_value(json_object_get(json_object_get(shape, "best"), "us")), most = 0;
+  double best = us_of(json_object_get(shape, "best")), most = 0;
   size_t t;
   json_array_foreach(json_object_get(shape, "tried"), t, trial) {
-    cr_expect_leq(best, json_number_value(json_object_get(trial, "us")));
-    most = fmax(most, json_number_value(json_object_get(trial, "us")));
+    cr_expect_leq(best, us_of(trial));
+    most = fmax(most, us_of(trial));
   }
   cr_expect_lt(best, most, "all take as long");
   json_decref(json);
