@@ -282,7 +282,7 @@ struct copied {
   bool has_factors, has_a_scale, has_b_scale, has_d;
 };
 
-/* [rows, blocks of K], rows contiguous: a block's scales of `box` rows. */
+/* [rows, blocks of K], rows contiguous: a block's scales of `box` rows, in pieces of 16 bytes. */
 static struct fg_tensor scales_tensor(const char *name, const fg_operand *operand, int64_t rows, int64_t blocks, int box) {
   return (struct fg_tensor){.name = name,
                             .is_scale = true,
@@ -293,7 +293,7 @@ static struct fg_tensor scales_tensor(const char *name, const fg_operand *operan
                             .cols = rows,
                             .ld = operand->scale_ld,
                             .box_rows = 1,
-                            .box_cols = box};
+                            .box_cols = (box + 3) / 4 * 4};
 }
 
 static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
@@ -326,7 +326,7 @@ static struct copied copied_by(const fg_problem *full, const fg_plan *plan) {
                                .box_rows = plan->block_n / fg_plan_shares_b(plan),
                                .box_cols = BLOCK_K,
                                .swizzle_bytes = SWIZZLE_BYTES},
-                         .a_scale = scales_tensor("a", &full->a, full->m, blocks, plan->block_m),
+                         .a_scale = scales_tensor("a", &full->a, full->m, blocks, fg_plan_tile_rows(plan, full->m)),
                          .b_scale = scales_tensor("b", &full->b, full->n, blocks, plan->block_n),
                          .d = {.name = "d",
                                .data = full->d.data,

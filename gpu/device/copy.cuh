@@ -15,3 +15,7 @@ __device__ inline void copy_four_bytes(void *to, const void *from, bool is_there
 __device__ inline void mbarrier_arrive_when_copied(struct mbarrier *barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
+
+/* Asks for the line that `address` is in to come to the L2, and does not wait. It reads nothing that anybody sees, and may stand before
+ * wait_for_the_launch_before(). PTX ISA, prefetch. */
+__device__ inline void prefetch(const void *address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address) : "memory"); }

@@ -22,10 +22,17 @@ __device__ inline void tma_load(void *to, const struct fg_tensor_map *map, struc
       : "memory");
 }
 
-/* The same of what nobody asks for again soon: it is the first to leave the L2 when that is full. PTX ISA, createpolicy: evict_first. */
-__device__ inline void tma_load_once(void *to, const struct fg_tensor_map *map, struct mbarrier *barrier, int x, int y, int z) {
-  unsigned long long policy;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+/* What becomes of lines in the L2: they leave it first when it is full, or are as others. PTX ISA, createpolicy. */
+__device__ inline unsigned long long l2_policy(bool leaves_first) {
+  unsigned long long first, as_others;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(first));
+  asm("createpolicy.fractional.L2::evict_unchanged.b64 %0, 1.0;" : "=l"(as_others));
+  return leaves_first ? first : as_others;
+}
+
+/* The same as tma_load(), by a policy for the L2. */
+__device__ inline void tma_load_by(void *to, const struct fg_tensor_map *map, struct mbarrier *barrier, int x, int y, int z,
+                                   unsigned long long policy) {
   asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
                "[%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared_address(to)),
                "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "l"(policy)

@@ -84,13 +84,15 @@ __device__ inline void turn_parts(struct turned *turned, const float (&sum)[PART
 }
 
 /* And then stored, by a thread of any other. It waits until what it asked for was read before it asks for more, so that the loads for the
- * next tile come between: 2 KiB at a time, 16 rows of 64 columns. */
-__device__ inline void store_parts(const struct fg_args &args, struct turned *turned, const struct tile &tile, int row) {
+ * next tile come between: 2 KiB at a time, 16 rows of 64 columns. After the last tile, for which nothing comes, it asks for all at once, and
+ * whoever calls waits. */
+__device__ inline void store_parts(const struct fg_args &args, struct turned *turned, const struct tile &tile, int row,
+                                   bool is_last) {
   for (int i = 0; i < BOXES; i++) {
     int at_row = tile.row + row + i / PART_BOXES * 64, at_col = tile.col + i % PART_BOXES * BOX_COLS;
     if (at_row >= tile.own_row && at_row < tile.end_row && at_col >= tile.own_col && at_col < args.n)
       tma_store(&args.d_map, turned->box[i], at_col, at_row, 0);
-    if ((i + 1) * BOX_COLS % 64 && i + 1 < BOXES) continue;
+    if (is_last || ((i + 1) * BOX_COLS % 64 && i + 1 < BOXES)) continue;
     bulk_commit();
     bulk_wait_read(0);
   }

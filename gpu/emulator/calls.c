@@ -126,6 +126,7 @@ const struct emu_calls emu_calls_table = {
     CALL(bulk_wait),
     CALL(copy_four_bytes),
     CALL(mbarrier_arrive_when_copied),
+    CALL(prefetch),
     CALL(shared_address),
     CALL(wgmma_fence),
     CALL(wgmma),

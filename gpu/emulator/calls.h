@@ -52,6 +52,7 @@ void emu_call_remote(void *in_shared, unsigned rank, void *value, unsigned bytes
 /* thread_copies.c */
 void emu_call_copy_four_bytes(void *to, const void *from, bool is_there);
 void emu_call_mbarrier_arrive_when_copied(void *barrier);
+void emu_call_prefetch(const void *address);
 
 /* warpgroup.c */
 unsigned emu_call_shared_address(const void *in_shared);

@@ -7,3 +7,5 @@ __device__ inline void copy_four_bytes(void *to, const void *from, bool is_there
 }
 
 __device__ inline void mbarrier_arrive_when_copied(struct mbarrier *barrier) { fg_emulator.mbarrier_arrive_when_copied(barrier); }
+
+__device__ inline void prefetch(const void *address) { fg_emulator.prefetch(address); }

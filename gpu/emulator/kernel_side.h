@@ -67,6 +67,7 @@ struct emu_calls {
   /* Copies that threads ask for themselves: to a shared pointer. */
   void (*copy_four_bytes)(void *to, const void *from, bool is_there);
   void (*mbarrier_arrive_when_copied)(void *barrier);
+  void (*prefetch)(const void *address);
 
   /* The tensor core. n columns; d has n / 2 numbers; a_registers or a_descriptor. Types as the kernel was compiled. */
   unsigned (*shared_address)(const void *in_shared);

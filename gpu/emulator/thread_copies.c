@@ -118,3 +118,10 @@ void emu_call_mbarrier_arrive_when_copied(void *barrier) {
   emu_time model = batch->ends > self->now ? batch->ends - self->now : 0;
   emu_later(cluster, cluster->now + emu_draw_duration(cluster, model), land, batch);
 }
+
+void emu_call_prefetch(const void *address) {
+  struct emu_thread *self = emu_begin("prefetch", __builtin_return_address(0), COST_STEP);
+  char why[256];
+  if (!emu_may_touch(address, 1, why, sizeof why))
+    emu_fault(self, NULL, "prefetch is of global memory where it may not: %s", why);
+}

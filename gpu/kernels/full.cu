@@ -9,6 +9,7 @@
 #include "dependent.cuh"
 #include "edge.cuh"
 #include "multiply.cuh"
+#include "prefetch.cuh"
 #include "promote.cuh"
 #include "ring.cuh"
 #include "scales.cuh"
@@ -78,13 +79,19 @@ __device__ static struct tile take_tile(struct walk *walk) {
   return tile;
 }
 
+/* By the consumers, who have nothing to do yet. */
+__device__ static void prefetch_first(const struct fg_args &args, int thread) {
+  struct walk walk = begin_walk(args);
+  if (walk.left > 0 && args.k > 0) prefetch_rows(args.b, take_tile(&walk).col, BLOCK_N, args.n, 0, thread, CONSUMERS * WARPGROUP);
+}
+
 /* A box of this block's own; or its part of what all blocks of the cluster want, for all of them. */
 __device__ inline void fetch(unsigned char (*to)[BLOCK_K], const struct fg_tensor_map *map, struct mbarrier *full, int x, int y,
-                             bool is_shared) {
+                             bool is_shared, unsigned long long policy) {
   if (is_shared && CLUSTER > 1)
     tma_load_multicast(to, map, full, x, y, 0, (1 << CLUSTER) - 1);
   else
-    tma_load(to, map, full, x, y, 0);
+    tma_load_by(to, map, full, x, y, 0, policy);
 }
 
 /* By one thread: A and B. What lies beyond a matrix becomes zeros. Every instruction here, and in produce_scales(), is one that a warp of
@@ -94,6 +101,7 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
   unsigned a_part = SHARES_A ? rank * args.tile_rows / CLUSTER : 0, b_part = SHARES_A ? 0 : rank * (BLOCK_N / CLUSTER);
   unsigned bytes = args.tile_rows * BLOCK_K + sizeof shared.b[0];
   struct walk walk = begin_walk(args);
+  unsigned long long a_policy = l2_policy(false), b_policy = l2_policy(args.m <= 512 || walk.left <= 4);
   struct place at = first_empty();
   while (walk.left > 0) {
     struct tile tile = take_tile(&walk);
@@ -102,8 +110,8 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
       struct mbarrier *full = &shared.full[at.stage];
       mbarrier_wait_cluster(&shared.empty[at.stage], at.parity);
       mbarrier_arrive_expect_tx(full, bytes);
-      fetch(shared.a[at.stage] + a_part, &args.a_map, full, x, tile.row + a_part, SHARES_A);
-      fetch(shared.b[at.stage] + b_part, &args.b_map, full, x, tile.col + b_part, !SHARES_A);
+      fetch(shared.a[at.stage] + a_part, &args.a_map, full, x, tile.row + a_part, SHARES_A, a_policy);
+      fetch(shared.b[at.stage] + b_part, &args.b_map, full, x, tile.col + b_part, !SHARES_A, b_policy);
     }
   }
   /* Nobody leaves while others have still to give stages back to it. */
@@ -112,7 +120,7 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
 
 /* By one thread: scales that the copy engine brings; and those of 128 rows of B, a number each, wherever they lie. */
 __device__ static void produce_scales(const struct fg_args &args, struct shared &shared) {
-  int blocks = blocks_of(args.k);
+  int blocks = blocks_of(args.k), bytes = (scale_rows(args.tile_rows) + (B_1X128 ? BLOCK_N : 0)) * sizeof(float);
   long long step = args.b_scale.block_stride;
   struct walk walk = begin_walk(args);
   struct place at = first_empty();
@@ -127,7 +135,7 @@ __device__ static void produce_scales(const struct fg_args &args, struct shared 
     for (int block = 0; block < blocks; block++, advance(&at)) {
       struct mbarrier *full = &shared.full[at.stage];
       mbarrier_wait_cluster(&shared.empty[at.stage], at.parity);
-      mbarrier_arrive_expect_tx(full, (BLOCK_M + (B_1X128 ? BLOCK_N : 0)) * sizeof(float));
+      mbarrier_arrive_expect_tx(full, bytes);
       tma_load(shared.a_scale[at.stage], &args.a_scale_map, full, tile.row, block, 0);
       if (B_1X128) tma_load(shared.b_scale[at.stage], &args.b_scale_map, full, tile.col, block, 0);
       for (int i = 0; i < B_SCALES && !B_1X128; i++) {
@@ -166,9 +174,11 @@ __device__ static void store(const struct fg_args &args, struct shared &shared, 
     struct tile tile = take_tile(&walk);
     mbarrier_wait(&shared.turned_full[warpgroup], parity);
     for (int warp = 0; warp < 4; warp++)
-      store_parts(args, &shared.turned[warpgroup * 4 + warp], tile, warpgroup * PARTS * 64 + warp * ROWS);
-    mbarrier_arrive(&shared.turned_empty[warpgroup]);
+      store_parts(args, &shared.turned[warpgroup * 4 + warp], tile, warpgroup * PARTS * 64 + warp * ROWS, walk.left == 0);
+    if (walk.left > 0) mbarrier_arrive(&shared.turned_empty[warpgroup]);
   }
+  bulk_commit();
+  bulk_wait_read(0);
 }
 
 /* What a thread of the consumers has in hand. */
@@ -316,7 +326,8 @@ __device__ static void consume(const struct fg_args &args, struct shared &shared
   unsigned tiles = 0; /* that the sums have been of */
   float sum[PARTS][BLOCK_N / 2];
   keep(me.lane), keep(me.row);
-  if (clear_rows(shared.a, args.tile_rows > own_rows ? args.tile_rows : own_rows, own_rows + PARTS * 64, thread, WARPGROUP))
+  if (clear_rows(shared.a, shared.a_scale[0], BLOCK_M, args.tile_rows > own_rows ? args.tile_rows : own_rows,
+                 own_rows + PARTS * 64, thread, WARPGROUP))
     named_barrier_sync(1 + warpgroup, WARPGROUP);
   FG_UNROLL(1)
   while (walk.left > 0) {
@@ -360,8 +371,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) full(const __grid_const
   if (CLUSTER > 1) cluster_arrive_relaxed();
   __syncthreads();
   if (CLUSTER > 1) cluster_wait();
-  wait_for_the_launch_before();
   int warpgroup = warpgroup_index();
+  if (warpgroup > 0) prefetch_first(args, threadIdx.x - WARPGROUP);
+  wait_for_the_launch_before();
   if (args.k == 0) {
     write_zeros(args);
   } else if (warpgroup == 0) {

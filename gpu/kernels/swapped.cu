@@ -17,6 +17,7 @@
 #include "dependent.cuh"
 #include "edge.cuh"
 #include "finish_four.cuh"
+#include "prefetch.cuh"
 #include "promote.cuh"
 #include "ring.cuh"
 #include "runs.cuh"
@@ -31,7 +32,6 @@ enum { PIECE = (BLOCK_M + CLUSTER - 1) / CLUSTER };            /* rows of D that
 enum { RECEIVED = CLUSTER > 1 ? (CLUSTER - 1) * PIECE : 1 };   /* rows of sums that it is sent */
 enum { SUMS_BYTES = ROWS * 4 };                                /* of a row */
 enum { A_SCALES = (BLOCK_M + WARP - 1) / WARP * WARP, B_SCALES = B_1X128 ? BLOCK_N : 0 }; /* boxes begin at 128 bytes */
-enum { STAGE_BYTES = (BLOCK_M + BLOCK_N) * BLOCK_K + (SCALES_BY_TMA ? (BLOCK_M + B_SCALES) * 4 : 0) }; /* by the copy engine */
 enum { INITIALISED = 1 }; /* named barriers: this, then one for each warpgroup */
 
 struct shared {
@@ -80,7 +80,8 @@ __device__ static struct range find_range(const struct fg_args &args, int rank) 
 
 /* By one thread. What lies beyond a matrix becomes zeros. */
 __device__ static void produce(const struct fg_args &args, struct shared &shared, const struct range &range) {
-  int bytes = STAGE_BYTES - (BLOCK_M - args.tile_rows) * BLOCK_K;
+  int bytes = (args.tile_rows + BLOCK_N) * BLOCK_K + (SCALES_BY_TMA ? (scale_rows(args.tile_rows) + B_SCALES) * 4 : 0);
+  unsigned long long policy = l2_policy(true);
   struct place at = first_empty();
   struct tile tile;
   for (unsigned number = blockIdx.x / CLUSTER; find_tile(args, number, &tile); number += gridDim.x / CLUSTER)
@@ -88,7 +89,7 @@ __device__ static void produce(const struct fg_args &args, struct shared &shared
       struct mbarrier *full = &shared.full[at.stage];
       mbarrier_wait(&shared.empty[at.stage], at.parity);
       mbarrier_arrive_expect_tx(full, bytes);
-      tma_load_once(shared.b[at.stage], &args.b_map, full, block * BLOCK_K, tile.col, 0);
+      tma_load_by(shared.b[at.stage], &args.b_map, full, block * BLOCK_K, tile.col, 0, policy);
       tma_load(shared.a[at.stage], &args.a_map, full, block * BLOCK_K, tile.row, 0);
       if (SCALES_BY_TMA) tma_load(shared.scale[at.stage], &args.a_scale_map, full, tile.row, block, 0);
       if (SCALES_BY_TMA && B_1X128) tma_load(shared.scale[at.stage] + A_SCALES, &args.b_scale_map, full, tile.col, block, 0);
@@ -234,7 +235,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) swapped(const __grid_co
     wait_for_the_launch_before();
     if (elect_one()) produce(args, shared, range);
   } else {
-    if (warpgroup < WARPGROUPS) clear_rows(shared.a, args.tile_rows, BLOCK_M, threadIdx.x, CONSUMERS);
+    struct tile tile;
+    if (warpgroup < WARPGROUPS && range.begin < range.end && find_tile(args, blockIdx.x / CLUSTER, &tile))
+      prefetch_rows(args.b, tile.col, BLOCK_N, args.n, range.begin * BLOCK_K, threadIdx.x, CONSUMERS);
+    if (warpgroup < WARPGROUPS)
+      clear_rows(shared.a, shared.scale[0], A_SCALES + B_SCALES, args.tile_rows, BLOCK_M, threadIdx.x, CONSUMERS);
     named_barrier_sync(INITIALISED, STAYING);
     if (CLUSTER > 1) cluster_arrive_relaxed();
     wait_for_the_launch_before();
