@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,19 +153,32 @@ static void time_trials(const struct tuning *of, struct tuned *shape) {
   shape->least = shape->trials[shape->best].median;
 }
 
+/* All kernels that the cache has not, side by side. One that fails does so again where it is loaded, and says why. */
+static void compile(const struct tuning *of, const struct tuned *shape) {
+  const char *what = text("%s: compiling", shape_words(shape));
+  int done = 0;
+#pragma omp parallel for schedule(dynamic)
+  for (int i = 0; i < shape->trial_count; i++) {
+    fg_kernel kernel;
+    fg_precompile(&of->gpu, &shape->trials[i].there, &kernel);
+#pragma omp critical
+    progress(what, ++done, shape->trial_count);
+  }
+}
+
 static void find_trials(const struct tuning *of, struct tuned *shape, const fg_problem *there) {
   fg_plan plans[MOST_TRIED];
-  const char *what = text("%s: compiling", shape_words(shape));
   require(fg_plan_candidates(&of->gpu, there, plans, of->most_tried, &shape->trial_count), shape_words(shape));
   if (shape->trial_count > of->most_tried) shape->trial_count = of->most_tried;
   shape->trials = claim(shape->trial_count, sizeof *shape->trials, "the plans");
   for (int i = 0; i < shape->trial_count; i++) {
     struct trial *trial = &shape->trials[i];
-    progress(what, i, shape->trial_count);
     *trial = (struct trial){.plan = plans[i], .there = *there, .us = claim(of->rounds, sizeof *trial->us, "times")};
     trial->there.plan = &trial->plan;
-    require(fg_prepare(of->context, &trial->there), words_of(&trial->plan));
   }
+  compile(of, shape);
+  for (int i = 0; i < shape->trial_count; i++)
+    require(fg_prepare(of->context, &shape->trials[i].there), words_of(&shape->trials[i].plan));
 }
 
 static void tune(const struct tuning *of, struct tuned *shape) {
@@ -394,6 +408,7 @@ static void print_json(const struct tuning *of) {
 static void open_gpu(struct tuning *of, const char *device, int threads) {
   fg_level level = FG_FULL;
   of->host = make_context(threads);
+  if (threads > 0) omp_set_num_threads(threads);
   of->context = context_for(&level, device, of->host);
   require(fg_context_gpu(of->context, &of->gpu), "");
 }
