@@ -29,7 +29,7 @@ static int sms_for(const fg_gpu *gpu, const fg_problem *full) {
 /* Bytes that come from memory in a microsecond. Measured on an H100 with HBM3, over whole calls; on others in proportion to what NVIDIA
  * states of their memory, TB/s. A slice of a GPU has about the same share of both. */
 static double memory_rate(const fg_gpu *gpu) {
-  static const double h100_rate = 2.74e6, h100_stated = 3.35;
+  static const double h100_rate = 2.76e6, h100_stated = 3.35;
   static const struct {
     const char *name;
     int sms;
@@ -75,8 +75,8 @@ static struct work swapped_work(const struct machine *machine, const fg_problem 
   int64_t tiles = divide_up(full->m, plan->block_m) * divide_up(full->n, plan->block_n);
   return (struct work){.tiles = (double)divide_up(tiles, machine->clusters[plan->cluster]),
                        .blocks = (double)divide_up(divide_up(full->k, BLOCK_K), plan->cluster),
-                       .block = 0.0806 + 0.0985 * mn,
-                       .rest = 1.1 + (plan->cluster > 1 ? 0.782 : 0.336) * mn}; /* sums are sent, and added */
+                       .block = 0.106 + 0.11 * mn,
+                       .rest = 0.663 + (plan->cluster > 1 ? 0.752 : 0.459) * mn}; /* sums are sent, and added */
 }
 
 /* Many rows. What a block of K takes has a part that does not become less with the tile's columns: A's rows come from the L2, whose rate is
@@ -89,22 +89,22 @@ static struct work full_work(const struct machine *machine, const fg_problem *fu
   bool is_uneven = plan->block_n > 64 && plan->block_n % 32 != 0; /* a kernel with code for eight offsets, and small boxes of D */
   struct work work = {.tiles = (double)divide_up(tiles, at_once),
                       .blocks = (double)divide_up(full->k, BLOCK_K),
-                      .rest = 0.0729 * mn + (is_uneven ? 0.485 : 0)};
+                      .rest = 0.116 * mn + (is_uneven ? 0.525 : 0)};
   if (plan->block_m == 256)
-    work.block = 0.15 + 0.509 * n;
+    work.block = 0.154 + 0.519 * n;
   else if (plan->block_m == 128)
-    work.block = 0.0789 + 0.271 * n;
+    work.block = 0.081 + 0.279 * n;
   else
-    work.block = 0.045 + 0.174 * n;
-  work.block *= 1 - 0.267 * idle;
+    work.block = 0.0498 + 0.177 * n;
+  work.block *= 1 - 0.251 * idle;
   return work;
 }
 
 static double model_us(const struct machine *machine, const fg_problem *full, const fg_plan *plan) {
-  static const double full_call = 8.02, swapped_call = 6.99, cluster_launch = 0.7, not_overlapped = 0.359, hot_after = 300,
-                      hot = 1.22;
+  static const double full_call = 7.23, swapped_call = 7.07, cluster_launch = 1.02, not_overlapped = 0.21, hot_after = 300,
+                      hot = 1.18;
   double m = (double)full->m, n = (double)full->n, k = (double)full->k;
-  double d_bytes = 0.825 * (full->d.type == FG_FP32 ? 4 : 2); /* as if a part of D were still in the L2 when the call ends */
+  double d_bytes = 0.954 * (full->d.type == FG_FP32 ? 4 : 2); /* as if a part of D were still in the L2 when the call ends */
   if (full->m == 0 || full->n == 0 || machine->clusters[plan->cluster] == 0) return 0;
   bool is_swapped = plan->order == FG_B_BY_A;
   struct work work = is_swapped ? swapped_work(machine, full, plan) : full_work(machine, full, plan);
