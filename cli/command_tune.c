@@ -427,7 +427,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
       {"most", '\0', POPT_ARG_STRING, &most, 0, "try at most N plans on a shape, the likeliest (default: 16)", "N"},
       {"rounds", '\0', POPT_ARG_STRING, &rounds, 0, "time each plan N times (default: 11)", "N"},
       {"within", '\0', POPT_ARG_STRING, &within, 0,
-       "of plans within N per cent of the fastest, those of few kernels (default: 3)", "N"},
+       "of plans within N per cent of the fastest, those of few kernels (default: 1)", "N"},
       OPTION_DEVICE(device),
       OPTION_THREADS(threads),
       OPTION_JSON(json),
@@ -442,7 +442,7 @@ static enum outcome run(const struct command *command, int argc, const char **ar
                       .b_scaling = scaling_option("--scaling-b", scaling ? scaling : "128x128"),
                       .rounds = rounds ? (int)number_option("--rounds", rounds, 1, MOST_ROUNDS) : 11,
                       .most_tried = most ? (int)number_option("--most", most, 1, MOST_TRIED) : 16,
-                      .within = (double)(within ? number_option("--within", within, 0, 100) : 3) / 100};
+                      .within = (double)(within ? number_option("--within", within, 0, 100) : 1) / 100};
   if (of.b_scaling == FG_TENSOR) fail(BAD_USAGE, "--scaling-b is 'tensor'; level full takes 128x128 or 1x128");
   if (!m) m = "1-512,1024,2048,4096,8192";
   if (listed) {

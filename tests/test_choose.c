@@ -128,15 +128,15 @@ Test(choose, model_is_near_what_was_measured, .init = read_record) {
     const fg_plan *plan = &record[i].plan;
     bool is_narrow = plan->order == FG_A_BY_B && plan->block_m == 128 && plan->block_n <= 64; /* of which it sees too little */
     if (record[i].us < 1.3 * best) {
-      cr_expect(error <= 0.2, "m %lld n %lld k %lld, order %d, %d x %d, cluster %d: %g us, measured %g", (long long)record[i].m,
+      cr_expect(error <= 0.251, "m %lld n %lld k %lld, order %d, %d x %d, cluster %d: %g us, measured %g", (long long)record[i].m,
                 (long long)record[i].shape.n, (long long)record[i].shape.k, record[i].plan.order, record[i].plan.block_m,
                 record[i].plan.block_n, record[i].plan.cluster, us, record[i].us);
       squares += error * error, worst = fmax(worst, error), near++;
     } else if (record[i].us < 2 * best) {
-      cr_expect(error <= (is_narrow ? 0.45 : 0.36));
+      cr_expect(error <= (is_narrow ? 0.44 : 0.385));
       if (!is_narrow) far_squares += error * error, far_worst = fmax(far_worst, error), far++;
     } else {
-      cr_expect(us >= (is_narrow ? 1.29 : 1.31) * best, "%g", us / best);
+      cr_expect(us >= (is_narrow ? 1.29 : 1.3) * best, "%g", us / best);
       least_slow = fmin(least_slow, us / best);
     }
   }
@@ -144,8 +144,8 @@ Test(choose, model_is_near_what_was_measured, .init = read_record) {
       "near the best: %d, root of the mean square of log %.4f, worst %.3f; below twice that: %d, %.4f, %.3f; others: from %.2f "
       "of the best on",
       near, root_mean(squares, near), worst, far, root_mean(far_squares, far), far_worst, least_slow);
-  cr_expect(near > 2000 && root_mean(squares, near) <= 0.044, "%d, %g", near, root_mean(squares, near));
-  cr_expect(far > 600 && root_mean(far_squares, far) <= 0.1, "%d, %g", far, root_mean(far_squares, far));
+  cr_expect(near > 2500 && root_mean(squares, near) <= 0.047, "%d, %g", near, root_mean(squares, near));
+  cr_expect(far > 800 && root_mean(far_squares, far) <= 0.094, "%d, %g", far, root_mean(far_squares, far));
 }
 
 /* Of every shape that was measured, by the model and by the library's table. */
@@ -163,15 +163,15 @@ Test(choose, what_is_chosen_was_measured_nearly_best, .init = read_record) {
     cr_log_info("m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %.3f of the best; tuned: %.3f", (long long)m,
                 (long long)shape.n, (long long)shape.k, plan.order, plan.block_m, plan.block_n, plan.cluster, regret,
                 regret_tuned);
-    cr_expect(regret <= 1.1, "m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %g of the best", (long long)m,
+    cr_expect(regret <= 1.075, "m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %g of the best", (long long)m,
               (long long)shape.n, (long long)shape.k, plan.order, plan.block_m, plan.block_n, plan.cluster, regret);
-    cr_expect(regret_tuned <= 1.03, "m %lld n %lld k %lld: %g of the best by the table", (long long)m, (long long)shape.n,
+    cr_expect(regret_tuned <= 1.01, "m %lld n %lld k %lld: %g of the best by the table", (long long)m, (long long)shape.n,
               (long long)shape.k, regret_tuned);
     worst = fmax(worst, regret), worst_tuned = fmax(worst_tuned, regret_tuned);
     logs += log(regret), count++;
   }
   cr_log_info("%d shapes: %.4f in the mean, %.3f at worst; tuned: %.3f at worst", count, exp(logs / count), worst, worst_tuned);
-  cr_expect(count == 143 && exp(logs / count) <= 1.015, "%d, %g in the mean", count, exp(logs / count));
+  cr_expect(count == 143 && exp(logs / count) <= 1.0095, "%d, %g in the mean", count, exp(logs / count));
 }
 
 /* --- Plans */
@@ -300,14 +300,14 @@ Test(choose, m_counts_by_its_class_alone) {
 Test(choose, a_row_more_costs_little) {
   double worst = 0;
   for (int s = 0; s < 12; s++) {
-    double before = 0, most = shapes[s].n * shapes[s].k < 100000000 ? 1.25 : 1.265;
+    double before = 0;
     for (int64_t m = 1; m <= 512; m++) {
       fg_problem problem = problem_of(m, shapes[s]);
       fg_plan plan = plan_of_model(m, shapes[s]);
       double us = model_us(&h100, &problem, &plan);
       cr_assert(us > 6 && isfinite(us));
       if (m > 1) worst = fmax(worst, us / before);
-      cr_expect(m == 1 || us <= most * before, "n %lld k %lld: %g us at m %lld, %g before", (long long)shapes[s].n,
+      cr_expect(m == 1 || us <= 1.29 * before, "n %lld k %lld: %g us at m %lld, %g before", (long long)shapes[s].n,
                 (long long)shapes[s].k, us, (long long)m, before);
       before = us;
     }
@@ -339,8 +339,8 @@ static int count_kernels(bool tables_too) {
 Test(choose, few_kernels_are_wanted) {
   int count = count_kernels(false), with_tables = count_kernels(true);
   cr_log_info("%d kernels for %d shapes, m 1 to 8192; with the library's tables %d", count, MEASURED_SHAPES, with_tables);
-  cr_expect_leq(count, 18);
-  cr_expect_leq(with_tables, 28);
+  cr_expect_leq(count, 14);
+  cr_expect_leq(with_tables, 22);
 }
 
 Test(choose, split_is_as_demanded) {
@@ -584,20 +584,31 @@ Test(tuned, those_that_are_shipped_are_taken) {
 }
 
 /* From a class to the next, by the times of the tables where both are in one; 25.03 % is the most, for 7168 x 16384 at m 385. */
+/* What the table has of the class after that of `before`, for the same GPU; NULL: nothing. */
+static const fg_tuned_plan *next_class(const struct fg_tuned *table, const fg_tuned_plan *before) {
+  for (int i = 0; i < table->count; i++) {
+    const fg_tuned_plan *at = &table->plans[i];
+    if (at->n == before->n && at->k == before->k && at->m == fg_class_of_m(before->m + 1) && at->b_scaling == before->b_scaling &&
+        strcmp(at->gpu.name, before->gpu.name) == 0)
+      return at;
+  }
+  return NULL;
+}
+
+/* The worst is 256 rows and one more of 7168 x 16384 on an H200: 112 tiles of 128 x 128 become 123 of 128 x 176. */
 Test(tuned, a_row_more_costs_little_in_those_that_are_shipped) {
-  const struct fg_tuned *table = fg_tuned_shipped(); /* sorted: the classes of a shape lie beside each other */
+  const struct fg_tuned *table = fg_tuned_shipped();
   double worst = 0;
   int count = 0;
-  for (int i = 1; i < table->count; i++) {
-    const fg_tuned_plan *before = &table->plans[i - 1], *tuned = &table->plans[i];
-    bool is_next = before->n == tuned->n && before->k == tuned->k && tuned->m == fg_class_of_m(before->m + 1);
-    if (!is_next || before->b_scaling != tuned->b_scaling || strcmp(before->gpu.name, tuned->gpu.name) != 0) continue;
-    cr_expect(tuned->us <= 1.255 * before->us, "n %lld k %lld: %g us at m %lld, %g before", (long long)tuned->n,
-              (long long)tuned->k, tuned->us, (long long)tuned->m, before->us);
-    worst = fmax(worst, tuned->us / before->us), count++;
+  for (int i = 0; i < table->count; i++) {
+    const fg_tuned_plan *before = &table->plans[i], *after = next_class(table, before);
+    if (!after) continue;
+    cr_expect(after->us <= 1.32 * before->us, "%s, n %lld k %lld: %g us at m %lld, %g before", after->gpu.name,
+              (long long)after->n, (long long)after->k, after->us, (long long)after->m, before->us);
+    worst = fmax(worst, after->us / before->us), count++;
   }
   cr_log_info("%d steps, the largest is %.3f", count, worst);
-  cr_expect_geq(count, 63);
+  cr_expect_geq(count, 126);
 }
 
 /* --- The functions themselves */

@@ -270,6 +270,13 @@ Test(emulator_copies, a_block_does_not_leave_before_its_threads_copies) {
   fails(no_fours, 2, 1, 2, "arrives at the mbarrier at byte 0, initialised at ?, once too often");
 }
 
+static void prefetched(struct told told) { emu_call_prefetch(global + (told.wrong ? GLOBAL : GLOBAL - 1)); }
+
+Test(emulator_copies, a_line_is_asked_for_where_there_is_one) {
+  passes(prefetched, 1, 1, 0);
+  fails(prefetched, 1, 1, 1, "prefetch is of global memory where it may not");
+}
+
 /* --- A peer's shared memory */
 
 static void reach(struct told told) {
