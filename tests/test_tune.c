@@ -102,7 +102,7 @@ Test(tune, takes_plans_of_few_kernels) {
   static const int withins[] = {0, 8, 9, 100};
   for (int w = 0; w < 4; w++) {
     char arguments[100];
-    snprintf(arguments, sizeof arguments, "tune --n 80 --k 256 --m 5,9 --most 8 --rounds 1 --within %d --json", withins[w]);
+    snprintf(arguments, sizeof arguments, "tune --n 80 --k 256 --m 5,17 --most 12 --rounds 1 --within %d --json", withins[w]);
     run_well(arguments);
     json_t *json = json_loads(read_file("out"), JSON_REJECT_DUPLICATES, NULL), *shapes = json_object_get(json, "shapes");
     const json_t *plans[2];
@@ -122,7 +122,7 @@ Test(tune, takes_plans_of_few_kernels) {
 }
 
 Test(tune, takes_the_fastest_plan_of_one_shape) {
-  run_well("tune --n 80 --k 256 --m 5 --most 8 --rounds 1 --within 100 --json");
+  run_well("tune --n 80 --k 256 --m 5 --most 20 --rounds 1 --within 100 --json");
   json_t *json = json_loads(read_file("out"), JSON_REJECT_DUPLICATES, NULL),
          *shape = json_array_get(json_object_get(json, "shapes"), 0), *trial;
   double best = us_of(json_object_get(shape, "best")), most = 0;
@@ -199,7 +199,7 @@ static void name_table(const char *name, const char *text) {
 Test(tune, a_context_takes_the_users_plans) {
   fg_problem problem = {.m = 5, .n = 80, .k = 256, .level = FG_FULL};
   fg_plan own = plan_here(&problem);
-  cr_assert(own.block_m == 8 && own.stages != 3);
+  cr_assert(own.block_m != 16 && own.stages != 3);
   name_table("plans.txt", "finegemm plans 1\ngpu sm_90a 132 emulator\n8 80 256 128x128 2 16 64 3 2 7\n");
   fg_plan plan = plan_here(&problem);
   cr_assert(plan.block_m == 16 && plan.block_n == 64 && plan.stages == 3 && plan.cluster == 2 && plan.split_k == 2);
