@@ -153,14 +153,13 @@ static void time_trials(const struct tuning *of, struct tuned *shape) {
   shape->least = shape->trials[shape->best].median;
 }
 
-/* All kernels that the cache has not, side by side. One that fails does so again where it is loaded, and says why. */
+/* Side by side. One that fails does so again when it is asked for alone, and says why. */
 static void compile(const struct tuning *of, const struct tuned *shape) {
   const char *what = text("%s: compiling", shape_words(shape));
   int done = 0;
 #pragma omp parallel for schedule(dynamic)
   for (int i = 0; i < shape->trial_count; i++) {
-    fg_kernel kernel;
-    fg_precompile(&of->gpu, &shape->trials[i].there, &kernel);
+    fg_prepare(of->context, &shape->trials[i].there);
 #pragma omp critical
     progress(what, ++done, shape->trial_count);
   }

@@ -282,7 +282,7 @@ struct copied {
   bool has_factors, has_a_scale, has_b_scale, has_d;
 };
 
-/* [rows, blocks of K], rows contiguous: a block's scales of `box` rows, in pieces of 16 bytes. */
+/* [rows, blocks of K], rows contiguous: a block's scales of `box` rows, in pieces of 16 bytes, as scale_rows() of edge.cuh has it. */
 static struct fg_tensor scales_tensor(const char *name, const fg_operand *operand, int64_t rows, int64_t blocks, int box) {
   return (struct fg_tensor){.name = name,
                             .is_scale = true,

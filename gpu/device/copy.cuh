@@ -1,6 +1,8 @@
 /* Copies of four bytes from global to shared memory, for which each thread asks by itself and then goes on: from and to any multiple of
  * 4, where the copy engine wants rows of 16 bytes and more. They reach shared memory as ordinary stores do, not by the async proxy: who
- * has waited for them reads them without a fence. PTX ISA, cp.async. */
+ * has waited for them reads them without a fence. PTX ISA, cp.async.
+ *
+ * And lines that are only brought nearer. */
 #pragma once
 #include "mbarrier.cuh"
 

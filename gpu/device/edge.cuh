@@ -11,7 +11,7 @@ __device__ inline int back(int begin, int size, int end, int step) {
   return beyond < step ? 0 : beyond < begin ? beyond / step * step : begin;
 }
 
-/* Scales come in pieces of 16 bytes: so many rows' as a tile of `rows` rows wants. */
+/* Scales come in pieces of 16 bytes: those of so many rows for a tile of `rows` rows, as the host makes the box. */
 __device__ inline int scale_rows(int rows) { return (rows + 3) / 4 * 4; }
 
 /* Rows of a stage that no tile has: nobody fetches them or their scales, and both are used all the same. Zeros in rows `from` to `end` of

@@ -22,12 +22,12 @@ __device__ inline void tma_load(void *to, const struct fg_tensor_map *map, struc
       : "memory");
 }
 
-/* What becomes of lines in the L2: they leave it first when it is full, or are as others. PTX ISA, createpolicy. */
+/* What becomes of lines in the L2: they leave it first when it is full, or nothing else than without a policy. PTX ISA, createpolicy. */
 __device__ inline unsigned long long l2_policy(bool leaves_first) {
-  unsigned long long first, as_others;
+  unsigned long long first, unchanged;
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(first));
-  asm("createpolicy.fractional.L2::evict_unchanged.b64 %0, 1.0;" : "=l"(as_others));
-  return leaves_first ? first : as_others;
+  asm("createpolicy.fractional.L2::evict_unchanged.b64 %0, 1.0;" : "=l"(unchanged));
+  return leaves_first ? first : unchanged;
 }
 
 /* The same as tma_load(), by a policy for the L2. */

@@ -1,7 +1,9 @@
 /* Copies of four bytes that threads ask for themselves. What a thread has asked for since it last tied its copies to an mbarrier is a
  * batch. It lands as a whole, by an event, and as late as may be: when the arrival takes place. So one that is read before holds what
  * was there, and one that is tied to no barrier never comes. On a GPU an arrival waits for the batches before as well; here a batch is
- * known by its own barrier alone. */
+ * known by its own barrier alone.
+ *
+ * And a line that is asked for ahead: of it the address is looked at. */
 #include "calls.h"
 #include "copies.h"
 #include "costs.h"

@@ -10,10 +10,11 @@ __device__ inline void tma_load(void *to, const struct fg_tensor_map *map, struc
   fg_emulator.tma_load(to, map, barrier, 3, at, 0, false);
 }
 
-__device__ inline unsigned long long l2_policy(bool) { return 0; }
+__device__ inline unsigned long long l2_policy(bool leaves_first) { return leaves_first; }
 
 __device__ inline void tma_load_by(void *to, const struct fg_tensor_map *map, struct mbarrier *barrier, int x, int y, int z,
-                                   unsigned long long) {
+                                   unsigned long long policy) {
+  (void)policy;
   tma_load(to, map, barrier, x, y, z);
 }
 

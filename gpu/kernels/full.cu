@@ -85,7 +85,7 @@ __device__ static void prefetch_first(const struct fg_args &args, int thread) {
   if (walk.left > 0 && args.k > 0) prefetch_rows(args.b, take_tile(&walk).col, BLOCK_N, args.n, 0, thread, CONSUMERS * WARPGROUP);
 }
 
-/* A box of this block's own; or its part of what all blocks of the cluster want, for all of them. */
+/* A box of this block's own, by a policy of the L2; or its part of what all blocks of the cluster want, for all of them, by none. */
 __device__ inline void fetch(unsigned char (*to)[BLOCK_K], const struct fg_tensor_map *map, struct mbarrier *full, int x, int y,
                              bool is_shared, unsigned long long policy) {
   if (is_shared && CLUSTER > 1)

@@ -236,10 +236,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) swapped(const __grid_co
     if (elect_one()) produce(args, shared, range);
   } else {
     struct tile tile;
-    if (warpgroup < WARPGROUPS && range.begin < range.end && find_tile(args, blockIdx.x / CLUSTER, &tile))
-      prefetch_rows(args.b, tile.col, BLOCK_N, args.n, range.begin * BLOCK_K, threadIdx.x, CONSUMERS);
-    if (warpgroup < WARPGROUPS)
+    if (warpgroup < WARPGROUPS) {
+      if (range.begin < range.end && find_tile(args, blockIdx.x / CLUSTER, &tile))
+        prefetch_rows(args.b, tile.col, BLOCK_N, args.n, range.begin * BLOCK_K, threadIdx.x, CONSUMERS);
       clear_rows(shared.a, shared.scale[0], A_SCALES + B_SCALES, args.tile_rows, BLOCK_M, threadIdx.x, CONSUMERS);
+    }
     named_barrier_sync(INITIALISED, STAYING);
     if (CLUSTER > 1) cluster_arrive_relaxed();
     wait_for_the_launch_before();
