@@ -153,7 +153,19 @@ static void time_trials(const struct tuning *of, struct tuned *shape) {
   shape->least = shape->trials[shape->best].median;
 }
 
-/* Side by side. One that fails does so again when it is asked for alone, and says why. */
+static void find_trials(const struct tuning *of, struct tuned *shape, const fg_problem *there) {
+  fg_plan plans[MOST_TRIED];
+  require(fg_plan_candidates(&of->gpu, there, plans, of->most_tried, &shape->trial_count), shape_words(shape));
+  if (shape->trial_count > of->most_tried) shape->trial_count = of->most_tried;
+  shape->trials = claim(shape->trial_count, sizeof *shape->trials, "the plans");
+  for (int i = 0; i < shape->trial_count; i++) {
+    struct trial *trial = &shape->trials[i];
+    *trial = (struct trial){.plan = plans[i], .there = *there, .us = claim(of->rounds, sizeof *trial->us, "times")};
+    trial->there.plan = &trial->plan;
+  }
+}
+
+/* Side by side. One that fails does so again when it is called, and says why. */
 static void compile(const struct tuning *of, const struct tuned *shape) {
   const char *what = text("%s: compiling", shape_words(shape));
   int done = 0;
@@ -165,25 +177,11 @@ static void compile(const struct tuning *of, const struct tuned *shape) {
   }
 }
 
-static void find_trials(const struct tuning *of, struct tuned *shape, const fg_problem *there) {
-  fg_plan plans[MOST_TRIED];
-  require(fg_plan_candidates(&of->gpu, there, plans, of->most_tried, &shape->trial_count), shape_words(shape));
-  if (shape->trial_count > of->most_tried) shape->trial_count = of->most_tried;
-  shape->trials = claim(shape->trial_count, sizeof *shape->trials, "the plans");
-  for (int i = 0; i < shape->trial_count; i++) {
-    struct trial *trial = &shape->trials[i];
-    *trial = (struct trial){.plan = plans[i], .there = *there, .us = claim(of->rounds, sizeof *trial->us, "times")};
-    trial->there.plan = &trial->plan;
-  }
-  compile(of, shape);
-  for (int i = 0; i < shape->trial_count; i++)
-    require(fg_prepare(of->context, &shape->trials[i].there), words_of(&shape->trials[i].plan));
-}
-
 static void tune(const struct tuning *of, struct tuned *shape) {
   fg_problem problem = make_problem(of, shape), there;
   require(send_operands(of->context, &problem, &there), shape_words(shape));
   find_trials(of, shape, &there);
+  compile(of, shape);
   check_trials(of, shape, &problem);
   time_trials(of, shape);
   progress_clear();
