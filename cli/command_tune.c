@@ -19,7 +19,6 @@ enum { MOST_TRIED = 256, MOST_ROUNDS = 1001, MOST_SPLIT = 8, CHECKED_ROWS = 2 };
 struct trial {
   fg_plan plan;
   fg_problem there; /* the shape's problem in the GPU's memory, with this plan */
-  double *us;       /* [rounds] */
   double median;
 };
 
@@ -136,21 +135,21 @@ static double median(double *values, int count) {
   return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
-/* In turns, so that what changes meanwhile changes for all. */
 static void time_trials(const struct tuning *of, struct tuned *shape) {
-  const char *what = text("%s: timing", shape_words(shape));
-  for (int round = 0; round < of->rounds; round++)
-    for (int i = 0; i < shape->trial_count; i++) {
-      progress(what, round * shape->trial_count + i, of->rounds * shape->trial_count);
-      require(fg_time_cold(of->context, &shape->trials[i].there, &shape->trials[i].us[round], 1),
-              words_of(&shape->trials[i].plan));
-    }
-  for (int i = 0; i < shape->trial_count; i++) {
+  int count = shape->trial_count;
+  fg_problem *problems = claim(count, sizeof *problems, "problems");
+  double *us = claim((int64_t)count * of->rounds, sizeof *us, "times");
+  for (int i = 0; i < count; i++) problems[i] = shape->trials[i].there;
+  progress(text("%s: timing", shape_words(shape)), 0, count);
+  require(fg_time_cold(of->context, problems, count, of->rounds, us), shape_words(shape));
+  for (int i = 0; i < count; i++) {
     struct trial *trial = &shape->trials[i];
-    trial->median = median(trial->us, of->rounds);
+    trial->median = median(&us[i * of->rounds], of->rounds);
     if (trial->median < shape->trials[shape->best].median) shape->best = i;
   }
   shape->least = shape->trials[shape->best].median;
+  release(us);
+  release(problems);
 }
 
 static void find_trials(const struct tuning *of, struct tuned *shape, const fg_problem *there) {
@@ -160,7 +159,7 @@ static void find_trials(const struct tuning *of, struct tuned *shape, const fg_p
   shape->trials = claim(shape->trial_count, sizeof *shape->trials, "the plans");
   for (int i = 0; i < shape->trial_count; i++) {
     struct trial *trial = &shape->trials[i];
-    *trial = (struct trial){.plan = plans[i], .there = *there, .us = claim(of->rounds, sizeof *trial->us, "times")};
+    *trial = (struct trial){.plan = plans[i], .there = *there};
     trial->there.plan = &trial->plan;
   }
 }

@@ -58,12 +58,18 @@ fg_status fg_tuned_read(const char *path, fg_tuned_plan *plans, int capacity, in
   return FG_OK;
 }
 
-fg_status fg_time_cold(fg_context *context, const fg_problem *problem, double *us, int count) {
-  fg_problem full;
+fg_status fg_time_cold(fg_context *context, const fg_problem *problems, int count, int rounds, double *us) {
   if (!context) return fg_fail(FG_NULL_POINTER, "context is NULL; make one with fg_context_create()");
+  if (!problems) return fg_fail(FG_NULL_POINTER, "problems is NULL; it must have %d", count);
   if (!us) return fg_fail(FG_NULL_POINTER, "us is NULL; it must have room for the times");
   if (count < 1) return fg_fail(FG_BAD_SIZE, "count is %d; it must be 1 or more", count);
+  if (rounds < 1) return fg_fail(FG_BAD_SIZE, "rounds is %d; it must be 1 or more", rounds);
   if (!context->gpu) return fg_fail(FG_UNSUPPORTED, "context is a CPU context; calls are timed by a device's clock");
-  fg_status status = fg_check_problem(context, problem, FG_TO_RUN, &full);
-  return status == FG_OK ? fg_gpu_time_cold(context->gpu, &full, us, count) : status;
+  fg_problem *full = malloc((size_t)count * sizeof *full);
+  if (!full) return fg_fail(FG_OUT_OF_MEMORY, "no memory for %d problems", count);
+  fg_status status = FG_OK;
+  for (int i = 0; i < count && status == FG_OK; i++) status = fg_check_problem(context, &problems[i], FG_TO_RUN, &full[i]);
+  if (status == FG_OK) status = fg_gpu_time_cold(context->gpu, full, count, rounds, us);
+  free(full);
+  return status;
 }

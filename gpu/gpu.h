@@ -21,8 +21,8 @@ fg_status fg_gpu_plan(const struct fg_gpu_context *context, const fg_problem *fu
 fg_status fg_gpu_gemm(struct fg_gpu_context *context, const fg_problem *full);
 fg_status fg_gpu_prepare(struct fg_gpu_context *context, const fg_problem *full);
 
-/* Microseconds of each of `count` cold calls. */
-fg_status fg_gpu_time_cold(struct fg_gpu_context *context, const fg_problem *full, double *us, int count);
+/* Microseconds of cold calls, us[count][rounds]. */
+fg_status fg_gpu_time_cold(struct fg_gpu_context *context, const fg_problem *full, int count, int rounds, double *us);
 
 /* What `task` does while the device's context is the thread's. */
 typedef fg_status fg_gpu_task(const struct fg_driver *driver, void *state);

@@ -26,8 +26,8 @@ fg_status fg_gpu_plan(const struct fg_gpu_context *context, const fg_problem *fu
   return absent();
 }
 
-fg_status fg_gpu_time_cold(struct fg_gpu_context *context, const fg_problem *full, double *us, int count) {
-  (void)context, (void)full, (void)us, (void)count;
+fg_status fg_gpu_time_cold(struct fg_gpu_context *context, const fg_problem *full, int count, int rounds, double *us) {
+  (void)context, (void)full, (void)count, (void)rounds, (void)us;
   return absent();
 }
 

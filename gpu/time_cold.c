@@ -11,8 +11,8 @@ static const double cold_bytes = 8e9; /* written before a launch: the L2 has not
 struct timing {
   struct fg_gpu_context *context;
   const fg_problem *full;
+  int count, rounds;
   double *us;
-  int count;
   CUevent begin, end;
   CUdeviceptr flush;
 };
@@ -27,13 +27,13 @@ static fg_status open_timing(const struct fg_driver *driver, struct timing *timi
   return FG_OK;
 }
 
-static fg_status time_one(const struct fg_driver *driver, const struct timing *timing, double *us) {
-  CUstream stream = (CUstream)timing->full->stream;
+static fg_status time_one(const struct fg_driver *driver, const struct timing *timing, const fg_problem *full, double *us) {
+  CUstream stream = (CUstream)full->stream;
   float ms;
   for (double written = 0; timing->flush && written < cold_bytes; written += FLUSH_BYTES)
     DRIVER(driver, cuMemsetD8Async, timing->flush, 0xA5, FLUSH_BYTES, stream);
   DRIVER(driver, cuEventRecord, timing->begin, stream);
-  fg_status status = fg_gpu_gemm(timing->context, timing->full);
+  fg_status status = fg_gpu_gemm(timing->context, full);
   if (status != FG_OK) return status;
   DRIVER(driver, cuEventRecord, timing->end, stream);
   DRIVER(driver, cuEventSynchronize, timing->end);
@@ -55,12 +55,14 @@ static fg_status close_timing(const struct fg_driver *driver, const struct timin
 static fg_status time_all(const struct fg_driver *driver, void *state) {
   struct timing *timing = state;
   fg_status status = open_timing(driver, timing);
-  for (int i = 0; i < timing->count && status == FG_OK; i++) status = time_one(driver, timing, &timing->us[i]);
+  for (int i = 0; i < timing->count && status == FG_OK; i++) status = fg_gpu_gemm(timing->context, &timing->full[i]);
+  for (int round = 0; round < timing->rounds; round++)
+    for (int i = 0; i < timing->count && status == FG_OK; i++)
+      status = time_one(driver, timing, &timing->full[i], &timing->us[i * timing->rounds + round]);
   return close_timing(driver, timing, status);
 }
 
-fg_status fg_gpu_time_cold(struct fg_gpu_context *context, const fg_problem *full, double *us, int count) {
-  fg_status status = fg_gpu_prepare(context, full);
-  struct timing timing = {.context = context, .full = full, .us = us, .count = count};
-  return status == FG_OK ? fg_gpu_within(context, time_all, &timing) : status;
+fg_status fg_gpu_time_cold(struct fg_gpu_context *context, const fg_problem *full, int count, int rounds, double *us) {
+  struct timing timing = {.context = context, .full = full, .count = count, .rounds = rounds, .us = us};
+  return fg_gpu_within(context, time_all, &timing);
 }

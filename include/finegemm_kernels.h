@@ -119,12 +119,15 @@ FG_API int64_t fg_class_of_m(int64_t m);
 FG_API fg_status fg_plan_candidates(const fg_gpu *gpu, const fg_problem *problem, fg_plan *plans, int capacity, int *count);
 
 /**
- * Times `count` calls of fg_gemm(), in microseconds by the device's clock, each alone: before it so much memory is written, in the same
- * stream, that nothing of the operands is left in the device's caches. Blocks, and takes 512 MiB of the device's memory meanwhile. The
- * emulator has no such clock: there a call takes 1 us for each of the driver's functions that it calls.
- * @return as fg_gemm() and fg_prepare(); FG_NULL_POINTER also: us; FG_BAD_SIZE also: a count below 1; FG_UNSUPPORTED also: a CPU context.
+ * Times fg_gemm() for `count` problems in turns, so that what changes meanwhile changes for all: us[i * rounds + r] is what problem i took
+ * in round r, in microseconds by the device's clock. Each call is alone: before it so much memory is written, in the same stream, that
+ * nothing of the operands is left in the device's caches. Before the first round each problem is called once, untimed: kernels are loaded
+ * and addresses known by then. Blocks, and takes 512 MiB of the device's memory meanwhile. The emulator has no such clock: there a call
+ * takes 1 us for each of the driver's functions that it calls.
+ * @return as fg_gemm() and fg_prepare(); FG_NULL_POINTER also: problems, us; FG_BAD_SIZE also: a count or rounds below 1;
+ *         FG_UNSUPPORTED also: a CPU context. Of a failure `us` may have some times.
  */
-FG_API fg_status fg_time_cold(fg_context *context, const fg_problem *problem, double *us, int count);
+FG_API fg_status fg_time_cold(fg_context *context, const fg_problem *problems, int count, int rounds, double *us);
 
 /** @}
  * @name Compiling ahead

@@ -634,10 +634,12 @@ Test(choose, functions_refuse_in_a_sentence) {
   cr_expect_eq(fg_plan_candidates(&h100, &bad, &plan, 1, &count), FG_BAD_SIZE);
   bad.n = 5, bad.level = FG_HOPPER;
   cr_expect_eq(fg_plan_candidates(&h100, &bad, &plan, 1, &count), FG_UNSUPPORTED);
-  cr_expect_eq(fg_time_cold(NULL, &problem, &us, 1), FG_NULL_POINTER);
-  cr_expect_eq(fg_time_cold(host, &problem, NULL, 1), FG_NULL_POINTER);
-  cr_expect_eq(fg_time_cold(host, &problem, &us, 0), FG_BAD_SIZE);
-  cr_expect_eq(fg_time_cold(host, &problem, &us, 1), FG_UNSUPPORTED);
+  cr_expect_eq(fg_time_cold(NULL, &problem, 1, 1, &us), FG_NULL_POINTER);
+  cr_expect_eq(fg_time_cold(host, NULL, 1, 1, &us), FG_NULL_POINTER);
+  cr_expect_eq(fg_time_cold(host, &problem, 1, 1, NULL), FG_NULL_POINTER);
+  cr_expect_eq(fg_time_cold(host, &problem, 0, 1, &us), FG_BAD_SIZE);
+  cr_expect_eq(fg_time_cold(host, &problem, 1, 0, &us), FG_BAD_SIZE);
+  cr_expect_eq(fg_time_cold(host, &problem, 1, 1, &us), FG_UNSUPPORTED);
   cr_expect(strstr(fg_message(), "timed by a device's clock"), "%s", fg_message());
   cr_expect_eq(fg_tuned_read(NULL, NULL, 0, &count), FG_NULL_POINTER);
   cr_expect_eq(fg_tuned_read("x", NULL, 0, NULL), FG_NULL_POINTER);

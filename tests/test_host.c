@@ -998,13 +998,15 @@ Test(host, timing_a_call_may_fail, .timeout = 300) {
   use_stubs("h100");
   fg_context *context = context_on(0);
   void *memory;
-  fg_problem problem = problem_in(context, &memory);
-  cr_assert_eq(fg_prepare(context, &problem), FG_OK, "%s", fg_message());
+  fg_problem problem = problem_in(context, &memory), problems[] = {problem, problem};
+  double times[7] = {-1, -1, -1, -1, -1, -1, -1};
   int allocations = stub_live().allocations, failures = 0;
+  cr_assert_eq(fg_time_cold(context, problems, 2, 3, times), FG_OK, "%s", fg_message());
+  for (int i = 0; i < 7; i++) cr_expect_eq(times[i] > 0, i < 6, "time %d is %g", i, times[i]);
   for (int nth = 1;; nth++) {
     double us = -1;
     stub_fail(nth, CUDA_ERROR_UNKNOWN, STUB_ONCE);
-    fg_status status = fg_time_cold(context, &problem, &us, 1);
+    fg_status status = fg_time_cold(context, &problem, 1, 1, &us);
     cr_assert(stub_live().pushed == 0 && stub_live().allocations == allocations, "call %d", nth);
     if (stub_calls() < nth) {
       cr_assert(status == FG_OK && us > 0, "%s", fg_message());
