@@ -29,7 +29,7 @@ static int sms_for(const fg_gpu *gpu, const fg_problem *full) {
 /* Bytes that come from memory in a microsecond. Measured on an H100 with HBM3, over whole calls; on others in proportion to what NVIDIA
  * states of their memory, TB/s. A slice of a GPU has about the same share of both. */
 static double memory_rate(const fg_gpu *gpu) {
-  static const double h100_rate = 2.77e6, h100_stated = 3.35;
+  static const double h100_rate = 2.79e6, h100_stated = 3.35;
   static const struct {
     const char *name;
     int sms;
@@ -75,8 +75,8 @@ static struct work swapped_work(const struct machine *machine, const fg_problem 
   int64_t tiles = divide_up(full->m, plan->block_m) * divide_up(full->n, plan->block_n);
   return (struct work){.tiles = (double)divide_up(tiles, machine->clusters[plan->cluster]),
                        .blocks = (double)divide_up(divide_up(full->k, BLOCK_K), plan->cluster),
-                       .block = 0.103 + 0.113 * mn,
-                       .rest = 0.404 + (plan->cluster > 1 ? 0.71 : 0.328) * mn}; /* sums are sent, and added */
+                       .block = 0.1 + 0.113 * mn,
+                       .rest = 0.361 + (plan->cluster > 1 ? 0.73 : 0.306) * mn}; /* sums are sent, and added */
 }
 
 /* Many rows. What a block of K takes has a part that does not become less with the tile's columns: A's rows come from the L2, whose rate is
@@ -89,22 +89,22 @@ static struct work full_work(const struct machine *machine, const fg_problem *fu
   bool is_uneven = plan->block_n > 64 && plan->block_n % 32 != 0; /* a kernel with code for eight offsets, and small boxes of D */
   struct work work = {.tiles = (double)divide_up(tiles, at_once),
                       .blocks = (double)divide_up(full->k, BLOCK_K),
-                      .rest = 0.117 * mn + (is_uneven ? 0.525 : 0)};
+                      .rest = 0.1125 * mn + (is_uneven ? 0.461 : 0)};
   if (plan->block_m == 256)
-    work.block = 0.155 + 0.518 * n;
+    work.block = 0.1556 + 0.519 * n;
   else if (plan->block_m == 128)
-    work.block = 0.08 + 0.28 * n;
+    work.block = 0.0842 + 0.2777 * n;
   else
-    work.block = 0.0482 + 0.178 * n;
+    work.block = 0.0568 + 0.1737 * n;
   work.block *= 1 - 0.256 * idle;
   return work;
 }
 
 static double model_us(const struct machine *machine, const fg_problem *full, const fg_plan *plan) {
-  static const double full_call = 7.35, swapped_call = 7.5, cluster_launch = 0.884, not_overlapped = 0.207, hot_after = 300,
-                      hot = 1.18;
+  static const double full_call = 6.22, swapped_call = 6.18, cluster_launch = 0.9, not_overlapped = 0.193, hot_after = 300,
+                      hot = 1.172;
   double m = (double)full->m, n = (double)full->n, k = (double)full->k;
-  double d_bytes = 0.953 * (full->d.type == FG_FP32 ? 4 : 2); /* as if a part of D were still in the L2 when the call ends */
+  double d_bytes = 0.984 * (full->d.type == FG_FP32 ? 4 : 2); /* as if a part of D were still in the L2 when the call ends */
   if (full->m == 0 || full->n == 0 || machine->clusters[plan->cluster] == 0) return 0;
   bool is_swapped = plan->order == FG_B_BY_A;
   struct work work = is_swapped ? swapped_work(machine, full, plan) : full_work(machine, full, plan);
@@ -138,11 +138,10 @@ struct candidate {
 
 /* What is chosen from, in the order in which they are taken if the model sees no difference worth a kernel more. */
 static const struct candidate usual[] = {
-    {FG_B_BY_A, 32, 64, 8},   {FG_B_BY_A, 8, 128, 2},   {FG_A_BY_B, 64, 64, 1},   {FG_A_BY_B, 64, 128, 1},
-    {FG_A_BY_B, 128, 128, 1}, {FG_A_BY_B, 64, 32, 1},   {FG_B_BY_A, 64, 64, 8},   {FG_B_BY_A, 8, 128, 4},
-    {FG_A_BY_B, 128, 192, 1}, {FG_A_BY_B, 128, 144, 1}, {FG_A_BY_B, 256, 128, 2}, {FG_A_BY_B, 128, 160, 1},
-    {FG_A_BY_B, 128, 64, 1},  {FG_B_BY_A, 8, 64, 8},    {FG_A_BY_B, 128, 96, 1},  {FG_B_BY_A, 8, 256, 1},
-    {FG_A_BY_B, 64, 192, 1},
+    {FG_B_BY_A, 64, 64, 8},   {FG_B_BY_A, 8, 64, 8},    {FG_A_BY_B, 64, 64, 1},   {FG_A_BY_B, 64, 32, 1},
+    {FG_A_BY_B, 64, 16, 1},   {FG_A_BY_B, 128, 128, 1}, {FG_A_BY_B, 128, 192, 1}, {FG_A_BY_B, 256, 128, 1},
+    {FG_B_BY_A, 8, 256, 4},   {FG_A_BY_B, 128, 64, 1},  {FG_A_BY_B, 128, 176, 1}, {FG_A_BY_B, 128, 144, 1},
+    {FG_A_BY_B, 128, 160, 1}, {FG_A_BY_B, 128, 96, 1},
 };
 enum { USUAL = sizeof usual / sizeof usual[0] };
 

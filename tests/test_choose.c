@@ -128,15 +128,15 @@ Test(choose, model_is_near_what_was_measured, .init = read_record) {
     const fg_plan *plan = &record[i].plan;
     bool is_narrow = plan->order == FG_A_BY_B && plan->block_m == 128 && plan->block_n <= 64; /* of which it sees too little */
     if (record[i].us < 1.3 * best) {
-      cr_expect(error <= 0.251, "m %lld n %lld k %lld, order %d, %d x %d, cluster %d: %g us, measured %g", (long long)record[i].m,
+      cr_expect(error <= 0.2, "m %lld n %lld k %lld, order %d, %d x %d, cluster %d: %g us, measured %g", (long long)record[i].m,
                 (long long)record[i].shape.n, (long long)record[i].shape.k, record[i].plan.order, record[i].plan.block_m,
                 record[i].plan.block_n, record[i].plan.cluster, us, record[i].us);
       squares += error * error, worst = fmax(worst, error), near++;
     } else if (record[i].us < 2 * best) {
-      cr_expect(error <= (is_narrow ? 0.44 : 0.385));
+      cr_expect(error <= (is_narrow ? 0.475 : 0.36));
       if (!is_narrow) far_squares += error * error, far_worst = fmax(far_worst, error), far++;
     } else {
-      cr_expect(us >= (is_narrow ? 1.29 : 1.3) * best, "%g", us / best);
+      cr_expect(us >= 1.31 * best, "%g", us / best);
       least_slow = fmin(least_slow, us / best);
     }
   }
@@ -144,8 +144,8 @@ Test(choose, model_is_near_what_was_measured, .init = read_record) {
       "near the best: %d, root of the mean square of log %.4f, worst %.3f; below twice that: %d, %.4f, %.3f; others: from %.2f "
       "of the best on",
       near, root_mean(squares, near), worst, far, root_mean(far_squares, far), far_worst, least_slow);
-  cr_expect(near > 2500 && root_mean(squares, near) <= 0.047, "%d, %g", near, root_mean(squares, near));
-  cr_expect(far > 800 && root_mean(far_squares, far) <= 0.094, "%d, %g", far, root_mean(far_squares, far));
+  cr_expect(near > 2500 && root_mean(squares, near) <= 0.0505, "%d, %g", near, root_mean(squares, near));
+  cr_expect(far > 700 && root_mean(far_squares, far) <= 0.0985, "%d, %g", far, root_mean(far_squares, far));
 }
 
 /* Of every shape that was measured, by the model and by the library's table. */
@@ -163,9 +163,9 @@ Test(choose, what_is_chosen_was_measured_nearly_best, .init = read_record) {
     cr_log_info("m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %.3f of the best; tuned: %.3f", (long long)m,
                 (long long)shape.n, (long long)shape.k, plan.order, plan.block_m, plan.block_n, plan.cluster, regret,
                 regret_tuned);
-    cr_expect(regret <= 1.075, "m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %g of the best", (long long)m,
+    cr_expect(regret <= 1.085, "m %lld n %lld k %lld: order %d, %d x %d, cluster %d: %g of the best", (long long)m,
               (long long)shape.n, (long long)shape.k, plan.order, plan.block_m, plan.block_n, plan.cluster, regret);
-    cr_expect(regret_tuned <= 1.01, "m %lld n %lld k %lld: %g of the best by the table", (long long)m, (long long)shape.n,
+    cr_expect(regret_tuned <= 1.006, "m %lld n %lld k %lld: %g of the best by the table", (long long)m, (long long)shape.n,
               (long long)shape.k, regret_tuned);
     worst = fmax(worst, regret), worst_tuned = fmax(worst_tuned, regret_tuned);
     logs += log(regret), count++;
@@ -307,7 +307,7 @@ Test(choose, a_row_more_costs_little) {
       double us = model_us(&h100, &problem, &plan);
       cr_assert(us > 6 && isfinite(us));
       if (m > 1) worst = fmax(worst, us / before);
-      cr_expect(m == 1 || us <= 1.29 * before, "n %lld k %lld: %g us at m %lld, %g before", (long long)shapes[s].n,
+      cr_expect(m == 1 || us <= 1.325 * before, "n %lld k %lld: %g us at m %lld, %g before", (long long)shapes[s].n,
                 (long long)shapes[s].k, us, (long long)m, before);
       before = us;
     }
@@ -340,7 +340,7 @@ Test(choose, few_kernels_are_wanted) {
   int count = count_kernels(false), with_tables = count_kernels(true);
   cr_log_info("%d kernels for %d shapes, m 1 to 8192; with the library's tables %d", count, MEASURED_SHAPES, with_tables);
   cr_expect_leq(count, 14);
-  cr_expect_leq(with_tables, 22);
+  cr_expect_leq(with_tables, 26);
 }
 
 Test(choose, split_is_as_demanded) {
