@@ -23,7 +23,9 @@ enum { SHARES_A = BLOCK_M >= BLOCK_N };
 /* 128 rows of B have one scale: a tile's lie in at most B_SCALES such, and ALIKE, from a multiple of it on, in the same one. */
 enum { ALIKE = BLOCK_N % 128 == 0 ? 128 : BLOCK_N % 64 == 0 ? 64 : BLOCK_N % 32 == 0 ? 32 : 16 };
 enum { B_SCALES = B_1X128 ? 1 : (BLOCK_N + 128 - ALIKE - 1) / 128 + 1 };
-enum { IS_ALIKE = B_SCALES == 1 && !B_1X128, HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 && IS_ALIKE };
+enum { IS_ALIKE = B_SCALES == 1 && !B_1X128 };
+/* Of a tile with code for eight offsets two dots make so much of it that short K is slower. */
+enum { HAS_TWO_DOTS = BLOCK_M <= 128 && BLOCK_N <= 128 && (IS_ALIKE || ALIKE == 32) && !B_1X128 };
 /* Blocks of K in a turn of the loop over K, of which there is one for each offset: few where there are many, or scales of rows. */
 enum { AT_ONCE = B_1X128 ? 1 : PARTS == 2 && IS_ALIKE ? 8 : ALIKE >= 64 ? 2 : 1 };
 enum { STRIPE = 2048 / BLOCK_M }; /* tiles of a cluster, whose rows of A are used again and again while they are in the L2 */
